@@ -1,0 +1,60 @@
+# Everything runs in .venv, which is made by the first target that needs it and kept up to date with
+# pyproject.toml and constraints.txt. Choose another interpreter with PYTHON=, more arguments with ARGS=.
+
+EXTRAS  = experiments,dev
+WORKERS = auto
+PY      = .venv/bin/python
+STAMP   = .venv/.installed
+PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
+SHELL   = /bin/sh
+
+# A command named python3.12 may be there and still not run, or lack venv: only trying tells.
+SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+
+.DEFAULT_GOAL = help
+.PHONY: help setup demo test lint format data clean
+
+help:  ## list the targets
+	@echo "make TARGET [ARGS=...]"
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## make .venv and install everything (the others do it by themselves)
+
+# The stamp comes last and goes first, so that an interrupted set-up starts from an empty .venv.
+$(STAMP): pyproject.toml constraints.txt
+	@if [ ! -e $@ ]; then \
+	  for python in $(PYTHONS); do \
+	    if "$$python" -c '$(SUITS)' 2>/dev/null; then found="$$python"; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "make: no Python 3.11, 3.12 or 3.13 with its venv module found (tried: $(PYTHONS)); name one with PYTHON=/path/to/python" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "Making .venv with $$("$$found" -V): torch is large, so this takes a few minutes, once."; \
+	  "$$found" -m venv --clear .venv || exit 1; \
+	fi
+	@rm -f $@
+	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(STAMP)  ## train SGD, Adam and their SALR forms on embedded digits, 3 seeds: a table and a figure
+	$(PY) scripts/demo.py $(ARGS)
+
+test: $(STAMP)  ## run the tests on all cores (WORKERS=n for fewer, ARGS="-k name" for some)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+lint: $(STAMP)  ## lint, check the format, check the types
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: $(STAMP)  ## sort the imports and format the code
+	$(PY) -m ruff check --select I --fix .
+	$(PY) -m ruff format .
+
+data: $(STAMP)  ## download every data set (into SALR_DATA_DIR, else ./datasets)
+	$(PY) scripts/download.py $(ARGS)
+
+clean:  ## remove caches and builds; data, results and .venv stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
