@@ -1,0 +1,79 @@
+"""The paper's sharpness measure (section 3, Definition 1; section 5, Algorithm 2)."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from .evaluation import Closure, Evaluation
+
+
+def check_steps(gamma: float, descent_steps: int, ascent_steps: int) -> None:
+    """Raises ValueError, saying what was expected, where Definition 1 is not defined."""
+    if not (math.isfinite(gamma) and gamma > 0):
+        raise ValueError(f"gamma = {gamma}; expected a finite step size > 0")
+    for name, steps in (("descent_steps", descent_steps), ("ascent_steps", ascent_steps)):
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+            raise ValueError(f"{name} = {steps!r}; expected a whole number >= 0")
+    if descent_steps == ascent_steps == 0:
+        raise ValueError("descent_steps = ascent_steps = 0; expected at least one step")
+
+
+def ascent_descent_sharpness(
+    closure: Closure | Evaluation,
+    parameters: Iterable[Tensor],
+    gamma: float = 2e-3,
+    descent_steps: int = 5,
+    ascent_steps: int = 5,
+    shared_noise: bool = True,
+) -> Tensor:
+    """Definition 1: Ŝ(θ) = f(θ after n2 ascent steps) − f(θ after n1 descent steps), both from θ.
+
+    A step moves all parameters together by γ along ±∇f/‖∇f‖ (L2 norm over all of them; a zero gradient is a zero step). The first
+    gradient of both chains is ∇f(θ): it is taken once and is left in ``parameter.grad``, for it is also the training gradient.
+    With n1, n2 ≥ 1 that makes n1 + n2 − 1 gradients and two evaluations of the loss alone. Parameters and module buffers
+    come out bit for bit, and the random generators where that one gradient leaves them.
+
+    Args:
+        closure: returns the loss of one and the same batch whenever it is called (see :class:`Evaluation`).
+        parameters: θ.
+        gamma: step size γ, in units of θ.
+        descent_steps: n1.
+        ascent_steps: n2.
+        shared_noise: all evaluations see the same random numbers (dropout masks). With fresh ones for each the difference of two
+            losses is mostly noise; that is offered for comparison.
+
+    Returns:
+        Ŝ, a 0-d tensor on the loss's device, in units of the loss; no synchronisation with the host.
+
+    Raises:
+        ValueError: γ ≤ 0, a negative number of steps, or no steps at all.
+    """
+    check_steps(gamma, descent_steps, ascent_steps)
+    evaluation = closure if isinstance(closure, Evaluation) else Evaluation(closure, parameters)
+    with evaluation.without_trace(shared_noise) as loss, torch.no_grad():
+        moved, first = evaluation.gradients()
+
+        def loss_after(steps: int, step_size: float) -> Tensor:
+            if steps == 0:
+                return loss
+            evaluation.rewind()
+            _normalised_step(moved, first, step_size)
+            for _ in range(steps - 1):
+                evaluation()
+                _normalised_step(*evaluation.gradients(), step_size)
+            return evaluation.loss()
+
+        descended = loss_after(descent_steps, -gamma)
+        ascended = loss_after(ascent_steps, gamma)
+        # Half precision cannot hold the difference of two nearly equal losses.
+        dtype = torch.promote_types(loss.dtype, torch.float32)
+        return ascended.to(dtype) - descended.to(dtype)
+
+
+def _normalised_step(parameters: list[Tensor], gradients: list[Tensor], step_size: float) -> None:
+    """θ ← θ + step_size · g/‖g‖; the step size's scale stays on the device."""
+    norm = torch.nn.utils.get_total_norm(gradients)
+    scale = torch.where(norm > 0, step_size / norm, 0.0)
+    torch._foreach_add_(parameters, torch._foreach_mul(gradients, scale))

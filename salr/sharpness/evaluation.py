@@ -1,0 +1,197 @@
+"""One way to evaluate a loss for every algorithm of the library, whatever kind of closure the user writes."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from .side_state import (
+    Buffer,
+    BufferWatch,
+    Generators,
+    copy_buffers,
+    copy_generators,
+    restore_buffers,
+    restore_generators,
+)
+
+Closure = Callable[[], Tensor]
+
+
+class _BackwardIgnored(TorchFunctionMode):
+    """Lets a closure that calls ``backward`` itself be evaluated for its loss alone."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.Tensor.backward or func is torch.autograd.backward:
+            return None
+        return func(*args, **(kwargs or {}))
+
+
+@dataclass
+class _Memory:
+    """The last gradient taken, and what tells whether it is still that of the present parameters."""
+
+    loss: Tensor
+    gradients: list[Tensor | None]
+    versions: list[int]
+    before: tuple[Generators, list[Buffer]] | None
+
+
+class Evaluation:
+    """A closure made uniform.
+
+    Args:
+        closure: returns the loss, a tensor of one element. Whether it calls ``backward`` itself does not matter: gradients are
+            cleared before each call and taken after it where the closure has not taken them. It may clear and accumulate
+            gradients over several micro-batches, and clip them.
+        parameters: those whose gradients are wanted; those that do not require one are left out.
+        advance: moves the closure on to its next batch; only methods that use several batches an iteration call it.
+
+    Calling the object takes the gradient: ``parameter.grad`` is filled and the detached loss returned. As long as neither the
+    parameters nor the gradients have changed since, another call gives the same loss without evaluating again: this is how the
+    gradient of a measurement is also the gradient of the step (its closure argument is this object).
+
+    Raises:
+        TypeError: the closure is not callable or does not return a tensor.
+        ValueError: its loss is not of one element, depends on no parameter, or has a sparse gradient.
+    """
+
+    def __init__(
+        self, closure: Closure, parameters: Iterable[Tensor], advance: Callable[[], object] | None = None
+    ) -> None:
+        if not callable(closure):
+            raise TypeError(f"the closure is {closure!r}; expected a function without arguments that returns the loss")
+        self.closure = closure
+        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._advance = advance
+        self._memory: _Memory | None = None
+        self._replay: tuple[Generators, list[Buffer]] | None = None
+        self._closure_calls_backward = False
+        self._start: list[Tensor] = []
+
+    def __call__(self) -> Tensor:
+        if self._memory is not None and self._holds(self._memory):
+            return self._memory.loss
+        self._memory = None
+        return self._remember(self._gradient(), before=None).loss
+
+    def loss(self) -> Tensor:
+        """The loss alone, detached, at the present parameters; gradients are neither taken nor touched."""
+        if self._closure_calls_backward:
+            with torch.no_grad(), _BackwardIgnored():
+                return self._call()
+        with torch.no_grad():
+            return self._call()
+
+    def advance(self) -> None:
+        """Moves on to the next batch where the caller has said how; a closure may also do so by itself."""
+        self._memory = None
+        if self._advance is not None:
+            self._advance()
+
+    def gradients(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Parameters that have a gradient, and the gradients. Unused parameters have none."""
+        pairs = [(parameter, parameter.grad) for parameter in self.parameters if parameter.grad is not None]
+        return [parameter for parameter, _ in pairs], [gradient for _, gradient in pairs]
+
+    @contextmanager
+    def without_trace(self, shared_noise: bool = True) -> Iterator[Tensor]:
+        """Takes the gradient at the present parameters as a plain step would, then lets the caller move about.
+
+        Within the context parameters may be moved and evaluated anywhere. Every evaluation starts from the buffers, and with
+        ``shared_noise`` from the random generators, that the first one started from, so that all see the same dropout masks and
+        the same recurrent state. At the end parameters, gradients and buffers are bit for bit what a plain step's gradient has
+        left, and so are the generators (without ``shared_noise`` the noise drawn within is simply used up).
+
+        Yields:
+            The loss at the present parameters, 0-d.
+        """
+        memory = self._memory
+        if memory is None or memory.before is None or not self._holds(memory):
+            memory = self._evaluate_watched()
+        assert memory.before is not None
+        generators, buffers = memory.before
+        after = (copy_generators(self._devices()) if shared_noise else [], copy_buffers(buffers))
+        self._start = [parameter.detach().clone() for parameter in self.parameters]
+        self._memory = None
+        self._replay = (generators if shared_noise else [], buffers)
+        try:
+            # A view belongs to somebody else's storage (DDP's buckets), which the next gradient overwrites.
+            memory.gradients = [
+                gradient.clone() if gradient is not None and gradient._is_view() else gradient
+                for gradient in memory.gradients
+            ]
+            yield memory.loss
+        finally:
+            self._replay = None
+            restore_generators(after[0])
+            restore_buffers(after[1])
+            self.rewind()
+            self._start = []
+            for parameter, gradient in zip(self.parameters, memory.gradients, strict=True):
+                parameter.grad = gradient
+            self._remember(memory.loss, memory.before)
+
+    def rewind(self) -> None:
+        """Within :meth:`without_trace`: puts the parameters back to where it found them."""
+        with torch.no_grad():
+            torch._foreach_copy_(self.parameters, self._start)
+
+    def _evaluate_watched(self) -> _Memory:
+        generators, watch = copy_generators(self._devices()), BufferWatch()
+        with watch.watching():
+            loss = self._gradient()
+        return self._remember(loss, (generators, watch.buffers))
+
+    def _gradient(self) -> Tensor:
+        for parameter in self.parameters:
+            parameter.grad = None
+        with torch.enable_grad():
+            loss = self._call(detach=False)
+            self._closure_calls_backward = any(parameter.grad is not None for parameter in self.parameters)
+            if not self._closure_calls_backward:
+                if not loss.requires_grad:
+                    raise ValueError(
+                        "the closure's loss depends on no parameter of the optimizer; expected a loss computed from them"
+                    )
+                loss.backward()
+        for parameter in self.parameters:
+            if parameter.grad is not None and parameter.grad.layout is not torch.strided:
+                raise ValueError(
+                    f"a parameter of shape {tuple(parameter.shape)} has a {parameter.grad.layout} gradient; "
+                    "expected dense ones (for an embedding: sparse=False)"
+                )
+        return loss.detach()
+
+    def _call(self, detach: bool = True) -> Tensor:
+        if self._replay is not None:
+            restore_generators(self._replay[0])
+            restore_buffers(self._replay[1])
+        loss = self.closure()
+        if not isinstance(loss, Tensor):
+            raise TypeError(f"the closure returned {type(loss).__name__}; expected the loss as a tensor")
+        if loss.numel() != 1:
+            raise ValueError(f"the closure returned a tensor of shape {tuple(loss.shape)}; expected a single loss")
+        return loss.detach().reshape(()) if detach else loss.reshape(())
+
+    def _remember(self, loss: Tensor, before: tuple[Generators, list[Buffer]] | None) -> _Memory:
+        memory = _Memory(loss, [parameter.grad for parameter in self.parameters], self._versions(), before)
+        if self._replay is None:
+            self._memory = memory
+        return memory
+
+    def _holds(self, memory: _Memory) -> bool:
+        same = all(p.grad is g for p, g in zip(self.parameters, memory.gradients, strict=True))
+        return same and memory.versions == self._versions()
+
+    def _versions(self) -> list[int]:
+        """In-place changes that torch has counted, of parameters and gradients."""
+        gradients = [parameter.grad for parameter in self.parameters]
+        return [t._version for t in (*self.parameters, *gradients) if t is not None]
+
+    def _devices(self) -> set[torch.device]:
+        return {parameter.device for parameter in self.parameters}
