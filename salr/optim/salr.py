@@ -23,8 +23,8 @@ class SALR(Wrapper):
     ``SALR(torch.optim.SGD(...))`` is Algorithm 3, ``SALR(torch.optim.Adam(...))`` is Algorithm 4.
 
     η0 is each group's ``lr``, which stays the user's and the scheduler's: it is multiplied by the factor for the step alone.
-    With n1 = n2 = 5 a measured iteration takes 9 gradients and 2 losses, the training gradient included; with ``interval`` 2 that is
-    5 gradients an iteration on average.
+    With n1 = n2 = 5 a measured iteration takes 9 gradients and 2 losses, the training gradient included; with ``interval`` 2 that
+    is 5 gradients an iteration on average.
 
     A measurement that is not a positive finite number (the loss is not smooth, or has overflowed) says nothing about sharpness: it
     does not enter the median, and the factor stays as it was, 1 before the first one. So a rate is never negative or infinite.
@@ -87,14 +87,12 @@ class SALR(Wrapper):
         if self._iterations % self.interval == 0:
             self._measure(evaluation)
         with self._scaled_rates():
-            loss: Tensor = self.base.step(evaluation)
+            loss = self._step_base(evaluation)
         self._iterations += 1
         return loss
 
     def _measure(self, evaluation: Evaluation) -> None:
-        sharpness = ascent_descent_sharpness(
-            evaluation, (), self.gamma, self.descent_steps, self.ascent_steps, self.shared_noise
-        )
+        sharpness = ascent_descent_sharpness(evaluation, (), self.gamma, self.descent_steps, self.ascent_steps, self.shared_noise)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(sharpness)
             sharpness /= distributed.get_world_size()

@@ -22,6 +22,8 @@ class Wrapper(Optimizer):
         TypeError: the base is not a ``torch.optim.Optimizer``.
     """
 
+    base: Optimizer
+
     def __init__(self, base: Optimizer) -> None:
         if not isinstance(base, Optimizer):
             raise TypeError(
@@ -33,7 +35,8 @@ class Wrapper(Optimizer):
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
-        return self.base.param_groups
+        groups: list[dict[str, Any]] = self.base.param_groups
+        return groups
 
     @property
     def state(self) -> Any:  # type: ignore[override]
@@ -76,6 +79,11 @@ class Wrapper(Optimizer):
     def _step(self, evaluation: Evaluation) -> Tensor:
         raise NotImplementedError
 
+    def _step_base(self, closure: Closure) -> Tensor:
+        """One step of the base, which finds the gradient by calling the closure. (torch's annotation knows losses as floats.)"""
+        loss: Tensor = self.base.step(closure)  # type: ignore[assignment, arg-type]
+        return loss
+
     def _own_state(self) -> dict[str, Any]:
         return {}
 
@@ -97,9 +105,7 @@ class Wrapper(Optimizer):
             state = before(self, state) or state
         name = type(self).__name__
         if name not in state:
-            raise ValueError(
-                f"the state holds {sorted(state)}; expected the state_dict() of a {name}, which has a {name!r}"
-            )
+            raise ValueError(f"the state holds {sorted(state)}; expected the state_dict() of a {name}, which has a {name!r}")
         own = state.pop(name)
         self.base.load_state_dict(state)
         self._load_own_state(own)

@@ -60,9 +60,7 @@ class Evaluation:
         ValueError: its loss is not of one element, depends on no parameter, or has a sparse gradient.
     """
 
-    def __init__(
-        self, closure: Closure, parameters: Iterable[Tensor], advance: Callable[[], object] | None = None
-    ) -> None:
+    def __init__(self, closure: Closure, parameters: Iterable[Tensor], advance: Callable[[], object] | None = None) -> None:
         if not callable(closure):
             raise TypeError(f"the closure is {closure!r}; expected a function without arguments that returns the loss")
         self.closure = closure
@@ -122,8 +120,7 @@ class Evaluation:
         try:
             # A view belongs to somebody else's storage (DDP's buckets), which the next gradient overwrites.
             memory.gradients = [
-                gradient.clone() if gradient is not None and gradient._is_view() else gradient
-                for gradient in memory.gradients
+                gradient.clone() if gradient is not None and gradient._is_view() else gradient for gradient in memory.gradients
             ]
             yield memory.loss
         finally:

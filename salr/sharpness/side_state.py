@@ -30,9 +30,7 @@ class BufferWatch:
             if child not in self._seen:
                 self._seen.add(child)
                 self.buffers.extend(
-                    (child, name, buffer, buffer.clone())
-                    for name, buffer in child._buffers.items()
-                    if buffer is not None
+                    (child, name, buffer, buffer.clone()) for name, buffer in child._buffers.items() if buffer is not None
                 )
 
     @contextmanager
