@@ -12,8 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-Buffer = tuple[nn.Module, str, Tensor, Tensor]
-"""The module, the buffer's name, the tensor registered under it, and a copy of its values."""
+Buffer = tuple[nn.Module, str, Tensor | None, Tensor | None]
+"""The module, the buffer's name, what is registered under it (None: nothing yet), and a copy of its values."""
+
+
+def _copy(module: nn.Module, name: str) -> Buffer:
+    buffer = module._buffers[name]
+    return module, name, buffer, None if buffer is None else buffer.clone()
 
 
 class BufferWatch:
@@ -29,9 +34,7 @@ class BufferWatch:
         for child in module.modules():
             if child not in self._seen:
                 self._seen.add(child)
-                self.buffers.extend(
-                    (child, name, buffer, buffer.clone()) for name, buffer in child._buffers.items() if buffer is not None
-                )
+                self.buffers.extend(_copy(child, name) for name in child._buffers)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -47,17 +50,19 @@ class BufferWatch:
 
 def copy_buffers(buffers: Iterable[Buffer]) -> list[Buffer]:
     """The present values of the same buffers."""
-    now = ((module, name, module._buffers[name]) for module, name, _, _ in buffers)
-    return [(module, name, buffer, buffer.clone()) for module, name, buffer in now if buffer is not None]
+    return [_copy(module, name) for module, name, _, _ in buffers]
 
 
 def restore_buffers(buffers: list[Buffer]) -> None:
     """Puts the tensors and their values back, bit for bit."""
-    for module, name, buffer, _ in buffers:
+    pairs = []
+    for module, name, buffer, values in buffers:
         if module._buffers[name] is not buffer:
             module._buffers[name] = buffer
-    if buffers:
-        torch._foreach_copy_([buffer for _, _, buffer, _ in buffers], [values for _, _, _, values in buffers])
+        if buffer is not None and values is not None:
+            pairs.append((buffer, values))
+    if pairs:
+        torch._foreach_copy_([buffer for buffer, _ in pairs], [values for _, values in pairs])
 
 
 Generators = list[tuple[torch.device, Tensor]]
