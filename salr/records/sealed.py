@@ -56,7 +56,7 @@ def json_bytes(value: Mapping[str, object], separator: str = ",\n") -> bytes:
     """Sealed JSON, one line a key; with `separator=", "` one line in all."""
     entries = _entries(value, tag_nonfinite=True).items()
     body = "".join(f"{json.dumps(key)}: {json.dumps(item, allow_nan=False)}{separator}" for key, item in entries)
-    return _seal(f'{{{body}"checksum": "', '"}\n')
+    return seal(f'{{{body}"checksum": "', '"}\n')
 
 
 def parse_json(data: bytes) -> dict[str, Any]:
@@ -68,12 +68,18 @@ def yaml_bytes(value: Mapping[str, object]) -> bytes:
     """Sealed YAML, keys in the order given."""
     entries = _entries(value, tag_nonfinite=False)
     body = yaml.safe_dump(entries, sort_keys=False, default_flow_style=False) if entries else ""
-    return _seal(f"{body}checksum: '", "'\n")
+    return seal(f"{body}checksum: '", "'\n")
 
 
 def parse_yaml(data: bytes) -> dict[str, Any]:
     """The mapping sealed by `yaml_bytes`, without its checksum. Raises Damaged."""
     return _parse(data, "'\n", yaml.safe_load)
+
+
+def seal(covered: str, close: str) -> bytes:
+    """`covered`, its checksum, and `close`."""
+    data = covered.encode()
+    return data + _digest(data) + close.encode()
 
 
 def load(path: Path, parse: Callable[[bytes], dict[str, Any]]) -> dict[str, Any] | None:
@@ -103,11 +109,6 @@ def _entries(value: Mapping[str, object], tag_nonfinite: bool) -> dict[str, Any]
     if "checksum" in entries:
         raise ValueError("record: key 'checksum' is the record's own, expected another name")
     return entries
-
-
-def _seal(covered: str, close: str) -> bytes:
-    data = covered.encode()
-    return data + _digest(data) + close.encode()
 
 
 def _digest(data: bytes) -> bytes:
