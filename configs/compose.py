@@ -1,0 +1,146 @@
+"""From a command line to checked configurations, or to one clear line about what is wrong. No torch here."""
+
+import difflib
+import itertools
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from .schema import Config, check, register
+
+FOLDER = Path(__file__).parent
+GROUPS = ("dataset", "model", "optimizer", "trainer", "tracker", "experiment")
+
+register()
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be meant: one line saying what, where and what was expected."""
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (FOLDER / group).glob("*.yaml"))
+
+
+def expand(overrides: list[str]) -> list[list[str]]:
+    """Every combination of a multirun's overrides: ``["a=1,2", "b=3"]`` gives ``[["a=1", "b=3"], ["a=2", "b=3"]]``."""
+    sweeps = []
+    for override in _parse(overrides):
+        key = override.get_key_element()
+        values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
+        sweeps.append([f"{key}={value}" for value in values])
+    return [list(combination) for combination in itertools.product(*sweeps)]
+
+
+def load(overrides: list[str]) -> Config:
+    """The checked configuration that the overrides ask for.
+
+    Raises:
+        ConfigError: an unknown choice or key, a wrong type, an impossible value, or parts that do not fit together.
+    """
+    _check_choices(overrides)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(FOLDER), version_base="1.3"):
+            return checked(compose("config", overrides))
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        raise ConfigError(_explain(error, overrides)) from error
+
+
+def checked(composed: DictConfig) -> Config:
+    """What Hydra has composed, as typed objects. Raises ConfigError where a value is impossible."""
+    try:
+        config: Config = OmegaConf.to_object(composed)  # type: ignore[assignment]
+        check(config)
+    except (ValueError, OmegaConfBaseException) as error:
+        raise ConfigError(_first_line(error)) from error
+    return config
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """The configuration as YAML and W&B can hold it: no objects, enumerations by name."""
+    container = OmegaConf.to_container(OmegaConf.structured(config), resolve=True, throw_on_missing=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(name): value for name, value in container.items()}
+
+
+def _parse(overrides: list[str]) -> list[Any]:
+    try:
+        return OverridesParser.create().parse_overrides(overrides)
+    except OverrideParseException as error:
+        raise ConfigError(f"{error.override!r} is not understood; expected name=value, as in optimizer=sgd_salr") from error
+
+
+def _check_choices(overrides: list[str]) -> None:
+    for override in _parse(overrides):
+        if (override.is_add() or override.is_force_add()) and override.key_or_group not in GROUPS:
+            raise ConfigError(f"{override.input_line}: nothing reads an added value; expected one that the configuration has")
+        if override.is_delete():
+            raise ConfigError(f"{override.input_line}: nothing can be left out; expected name=value")
+        if override.is_sweep_override():
+            raise ConfigError(f"{override.input_line}: several values need -m, as in train.py -m {override.input_line}")
+        if override.key_or_group in GROUPS:
+            group, chosen, known = override.key_or_group, override.value(), choices(override.key_or_group)
+            if chosen is None and group == "experiment":
+                continue
+            if chosen not in known:
+                raise ConfigError(f"{group}={chosen}: unknown; choose from {', '.join(known)}{_nearest(str(chosen), known)}")
+
+
+def _explain(error: BaseException, overrides: list[str]) -> str:
+    """Which override is to blame, and what could have been meant."""
+    for override in _parse(overrides):
+        path = override.key_or_group.split(".")
+        node: Any = _without_values(overrides)
+        for depth, name in enumerate(path):
+            if node is None:
+                part = ".".join(path[:depth])
+                return (
+                    f"{override.input_line}: this configuration has no {part} part; choose one that has ({_having(path[:depth])})"
+                )
+            if not isinstance(node, DictConfig) or name not in node:
+                known = sorted(map(str, node)) if isinstance(node, DictConfig) else []
+                where = ".".join(path[:depth]) or "the configuration"
+                return f"{override.input_line}: {where} has no {name!r}; it has {', '.join(known)}{_nearest(name, known)}"
+            node = node[name]
+    return _first_line(error)
+
+
+def _without_values(overrides: list[str]) -> DictConfig:
+    """What the overrides' choices compose to, without the values that they set."""
+    chosen = [override.input_line for override in _parse(overrides) if override.key_or_group in GROUPS]
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(FOLDER), version_base="1.3"):
+        return compose("config", chosen)
+
+
+def _having(path: list[str]) -> str:
+    """The choices of a group whose files have the given part."""
+    group, names = path[0], path[1:]
+    having = []
+    for choice in choices(group):
+        node: Any = OmegaConf.load(FOLDER / group / f"{choice}.yaml")
+        for name in names:
+            node = node.get(name) if isinstance(node, DictConfig) else None
+        if node is not None:
+            having.append(f"{group}={choice}")
+    return ", ".join(having)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _first_line(error: BaseException) -> str:
+    """The error's own words in one line, with the key that they are about."""
+    cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
+    line = str(cause).strip().splitlines()[0]
+    key = getattr(cause, "full_key", None)
+    return f"{key}: {line}" if key and key not in line else line

@@ -1,0 +1,89 @@
+"""The training of a cell's seeds, one after another or side by side."""
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from salr.records import RunBusy
+from salr.training import Event, Listener, Trainer, display, run_side_by_side
+
+from .build import build_parts, build_tracker, device_of, load_data
+from .cell import record_of
+from .compose import plain
+from .schema import Config, epochs
+
+
+@dataclass
+class Shared:
+    """What the runs of a cell have in common."""
+
+    config: Config
+    data: Any
+    device: torch.device
+
+
+def train_seeds(config: Config, seeds: list[int]) -> dict[int, str]:
+    """Trains the seeds and returns the state of each (see :func:`configs.cell.train_cell`)."""
+    device = device_of(config)
+    workers, threads = _workers(config, len(seeds), device)
+    shared = Shared(config, load_data(config, device), device)
+    with display(_title(config, len(seeds), workers, device)) as listen:
+        if workers > 1:
+            return run_side_by_side(train_seed, shared, seeds, workers, threads, listen)
+        torch.set_num_threads(threads)
+        return {seed: train_seed(shared, seed, listen) for seed in seeds}
+
+
+def train_seed(shared: Shared, seed: int, listen: Listener) -> str:
+    """One run. Whatever goes wrong is its own matter: it is said and recorded, and the other seeds go on."""
+    config = shared.config
+    record = record_of(config, seed)
+    number = epochs(config)
+
+    def ended(state: str, text: str) -> str:
+        listen(Event(seed, "ended", 0, number, state=state, text=text))
+        return state
+
+    try:
+        with record.claim():
+            trainer = Trainer(
+                run=record,
+                epochs=number,
+                build=lambda: build_parts(config, seed, shared.data, shared.device),
+                config={**plain(config), "seeds": [seed]},
+                tracker=build_tracker(config),
+                listen=listen,
+            )
+            return trainer.train()
+    except RunBusy as error:
+        return ended("busy", str(error))
+    except Exception as error:
+        return ended("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+
+
+def _workers(config: Config, runs: int, device: torch.device) -> tuple[int, int]:
+    """Processes, and threads of each: one run takes all cores, several share them (on an accelerator they queue)."""
+    cores = _cores()
+    if config.trainer.workers != "auto":
+        workers = min(int(config.trainer.workers), runs)
+    else:
+        workers = min(runs, cores) if device.type == "cpu" else 1
+    return workers, config.trainer.threads or max(1, cores // workers)
+
+
+def _cores() -> int:
+    """Cores that this process may use, or as many as OMP_NUM_THREADS says."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    if chosen.isdigit() and int(chosen) > 0:
+        return int(chosen)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _title(config: Config, runs: int, workers: int, device: torch.device) -> str:
+    cell = f"{config.dataset.name} {config.model.name} {config.optimizer.name}"
+    beside = f", {workers} side by side" if workers > 1 else ""
+    return f"{cell}: {epochs(config)} epochs, {runs} run{'s' if runs > 1 else ''} on {device}{beside}"

@@ -1,0 +1,66 @@
+"""What a cell's seeds came to, from their records."""
+
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from salr.records import Run
+
+HEADLINES = {"test_accuracy": "test accuracy (%)", "test_perplexity": "test perplexity"}
+
+
+@dataclass(frozen=True)
+class CellSummary:
+    """One cell; ``rows`` are the summaries of its finished runs, ``states`` counts all of its runs."""
+
+    name: str
+    states: dict[str, int]
+    rows: tuple[dict[str, Any], ...]
+
+    @property
+    def headline(self) -> str | None:
+        """The metric that the cell is judged by; None where nothing has finished."""
+        return next((name for name in HEADLINES if self.rows and name in self.rows[0]), None)
+
+    def mean_std(self, name: str) -> tuple[float, float]:
+        """Mean and sample standard deviation (n − 1) over the finished runs; NaN where there are too few."""
+        values = [row[name] for row in self.rows]
+        mean = statistics.fmean(values) if values else float("nan")
+        return mean, statistics.stdev(values) if len(values) > 1 else float("nan")
+
+
+def summarise(name: str, runs: Iterable[Run]) -> CellSummary:
+    """Reads the records; a run that has not finished is counted in ``states`` and its numbers stay out."""
+    states: dict[str, int] = {}
+    rows = []
+    for run in runs:
+        state, summary = run.state(), run.read_json("summary.json")
+        states[state] = states.get(state, 0) + 1
+        if state == "finished" and summary is not None:
+            rows.append(summary)
+    return CellSummary(name, states, tuple(rows))
+
+
+def text_table(cells: Sequence[CellSummary]) -> str:
+    """Mean, standard deviation, n, gradient calls and seconds of each cell, in columns."""
+    header = ("cell", "metric", "mean", "std", "n", "epochs", "gradient calls", "seconds a run", "others")
+    lines = [header, *(_line(cell) for cell in cells)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    left = {0, 1, 8}
+    padded = [
+        [cell.ljust(width) if at in left else cell.rjust(width) for at, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        for line in lines
+    ]
+    return "\n".join("  ".join(line).rstrip() for line in padded)
+
+
+def _line(cell: CellSummary) -> tuple[str, ...]:
+    others = ", ".join(f"{count} {state}" for state, count in sorted(cell.states.items()) if state != "finished")
+    metric = cell.headline
+    if metric is None:
+        return (cell.name, "", "", "", "0", "", "", "", others)
+    mean, std = cell.mean_std(metric)
+    calls, seconds = cell.mean_std("gradient_calls")[0], cell.mean_std("seconds")[0]
+    numbers = (f"{mean:.2f}", "" if std != std else f"{std:.2f}", str(len(cell.rows)))
+    return (cell.name, HEADLINES[metric], *numbers, str(cell.rows[0]["epochs"]), f"{calls:.0f}", f"{seconds:.1f}", others)

@@ -1,0 +1,29 @@
+"""The trainer. It is handed a network, a data set and an optimizer, and imports none of them."""
+
+from .display import display
+from .events import Event, Listener
+from .parts import Parts
+from .pool import run_side_by_side
+from .randomness import seed_default
+from .schedule import Schedule, constant, step_decay
+from .task import Task
+from .tracker import NoTracker, Tracker
+from .trainer import Trainer
+from .wandb_tracker import WandbTracker
+
+__all__ = [
+    "Event",
+    "Listener",
+    "NoTracker",
+    "Parts",
+    "Schedule",
+    "Task",
+    "Tracker",
+    "Trainer",
+    "WandbTracker",
+    "constant",
+    "display",
+    "run_side_by_side",
+    "seed_default",
+    "step_decay",
+]

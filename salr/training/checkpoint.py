@@ -1,0 +1,40 @@
+"""A run's whole state after an epoch, as plain tensors and numbers."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from .parts import Parts, Progress
+
+VERSION = 1
+
+
+def save(stream: BinaryIO, parts: Parts, progress: Progress) -> None:
+    """Model, optimizer, average and progress. Random generators are keyed by the epoch and need not be saved."""
+    torch.save(
+        {
+            "version": VERSION,
+            "progress": asdict(progress),
+            "model": parts.model.state_dict(),
+            "optimizer": parts.optimizer.state_dict(),
+            "average": None if parts.average is None else parts.average.state_dict(),
+        },
+        stream,
+    )
+
+
+def load(path: Path, parts: Parts) -> Progress:
+    """Puts the state into the parts. Raises ValueError where it is of another version or of other parts."""
+    state: dict[str, Any] = torch.load(path, map_location=parts.device, weights_only=True)
+    if not isinstance(state, dict) or state.get("version") != VERSION:
+        raise ValueError(f"{path} is not a checkpoint of version {VERSION}")
+    try:
+        parts.model.load_state_dict(state["model"])
+        parts.optimizer.load_state_dict(state["optimizer"])
+        if parts.average is not None:
+            parts.average.load_state_dict(state["average"])
+        return Progress(**state["progress"])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{path} does not fit this configuration: {error}") from error

@@ -1,0 +1,104 @@
+"""Several runs side by side, each in a process of its own, one of whose deaths costs that run alone."""
+
+import os
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+from typing import Any
+
+import torch.multiprocessing
+
+from .events import Event, Listener
+
+Work = Callable[[Any, int, Listener], str]
+"""(what all runs share, seed, listener) → the run's state."""
+
+
+def run_side_by_side(work: Work, shared: Any, seeds: Sequence[int], workers: int, threads: int, listen: Listener) -> dict[int, str]:
+    """Calls ``work`` for every seed, ``workers`` at a time, and returns the state of each.
+
+    Args:
+        work: an importable function, for it is called in fresh processes.
+        shared: sent to each process once; tensors in it are moved into shared memory, not copied.
+        threads: torch's threads in each process.
+        listen: is told all that the runs tell, in this process.
+
+    A process that dies (killed, out of memory) leaves its seed as "failed", and another one takes its place. An interrupt is passed
+    on to all: each run is left as interrupted, and KeyboardInterrupt is raised here.
+    """
+    waiting, states = deque(seeds), dict.fromkeys(seeds, "failed")
+    crew = [_Worker(work, shared, threads) for _ in range(min(workers, len(seeds)))]
+    try:
+        for worker in crew:
+            worker.give(waiting.popleft())
+        while any(worker.seed is not None for worker in crew):
+            busy = {worker.connection: worker for worker in crew if worker.seed is not None}
+            for connection in wait(list(busy)):
+                worker = busy[connection]  # type: ignore[index]
+                seed = worker.seed
+                assert seed is not None
+                try:
+                    message = worker.connection.recv()
+                except (EOFError, OSError):
+                    worker.process.join()
+                    text = f"its process ended with exit code {worker.process.exitcode}"
+                    listen(Event(seed, "ended", 0, 0, state="failed", text=text))
+                    worker.close()
+                    crew.remove(worker)
+                    if waiting:
+                        crew.append(_Worker(work, shared, threads))
+                        crew[-1].give(waiting.popleft())
+                    continue
+                if isinstance(message, Event):
+                    listen(message)
+                    continue
+                states[seed], worker.seed = message, None
+                if waiting:
+                    worker.give(waiting.popleft())
+    except KeyboardInterrupt:
+        for worker in crew:
+            worker.interrupt()
+        raise
+    finally:
+        for worker in crew:
+            worker.close()
+    return states
+
+
+class _Worker:
+    """A process that waits for seeds."""
+
+    def __init__(self, work: Work, shared: Any, threads: int) -> None:
+        context = torch.multiprocessing.get_context("spawn")
+        self.connection, theirs = context.Pipe()
+        self.process: SpawnProcess = context.Process(target=_serve, args=(work, shared, threads, theirs), daemon=True)
+        self.process.start()
+        theirs.close()  # so that the worker's death closes the pipe
+        self.seed: int | None = None
+
+    def give(self, seed: int) -> None:
+        self.seed = seed
+        self.connection.send(seed)
+
+    def interrupt(self) -> None:
+        if self.process.is_alive() and self.process.pid is not None:
+            os.kill(self.process.pid, signal.SIGINT)
+
+    def close(self) -> None:
+        """Lets the process end: at once where it waits, after its last whole record where it was interrupted."""
+        self.connection.close()
+        self.process.join(timeout=30)
+        if self.process.is_alive():
+            self.process.kill()
+
+
+def _serve(work: Work, shared: Any, threads: int, connection: Connection) -> None:
+    torch.set_num_threads(threads)
+    try:
+        while True:
+            seed = connection.recv()
+            connection.send(work(shared, seed, connection.send))
+    except (EOFError, OSError, KeyboardInterrupt):
+        pass  # the parent has closed the pipe, or everything is being interrupted

@@ -1,0 +1,125 @@
+#!/usr/bin/env python3
+"""Trains a data set, a network and an optimizer over seeds, and leaves a record of every run."""
+
+import sys
+
+from configs.compose import ConfigError, checked, choices, expand, load
+from configs.schema import Config
+
+FINISHED, FAILED, BAD_INPUT, DIVERGED, BUSY, INTERRUPTED = 0, 1, 2, 3, 4, 130
+"""Exit codes; of several runs the worst one tells."""
+
+HELP = """\
+usage: python train.py [name=value ...]        train one cell over its seeds
+       python train.py -m [name=a,b ...]       train every combination of the values
+
+What a cell is made of (name=choice):
+{groups}
+What often changes:
+  seeds=30                 thirty seeds, 0 to 29; seeds=[0,3,7] for these three
+  trainer.epochs=3         instead of the budget: the data set's epochs over the optimizer's gradient calls an iteration
+  trainer.precision=bf16   about twice as fast where the processor has bfloat16 (numbers differ: another run)
+  trainer.workers=4        seeds side by side; auto by default
+  results=DIR              where the records go (results/)
+  optimizer.salr.gamma=0.001, dataset.batch_size=64, model.dropout=0.2, ...
+                           any value of the files in configs/
+
+Examples:
+  python train.py optimizer=sgd_salr model=resnet18
+  python train.py dataset=cifar10 model=resnet18 optimizer=sgd_salr seeds=5
+  python train.py -m dataset=mnist model=lenet,mnistfc optimizer=sgd,sgd_salr seeds=3
+  python train.py --cfg job optimizer=sgd_salr        the whole configuration, without training
+
+A finished run is skipped, an interrupted one goes on. Exit code: 0 all finished, 1 a run failed, 2 wrong input,
+3 a run diverged, 4 a run is being trained by another process, 130 interrupted.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    if {"-h", "--help"} & set(arguments):
+        width = max(map(len, GROUPS))
+        print(HELP.format(groups="".join(_group(name, about, width) for name, about in GROUPS.items())))
+        return FINISHED
+    flags = [argument for argument in arguments if argument.startswith("-")]
+    overrides = [argument for argument in arguments if not argument.startswith("-")]
+    several = bool({"-m", "--multirun"} & set(flags))
+    try:
+        # All combinations are checked before the first one is trained.
+        configs = [load(combination) for combination in (expand(overrides) if several else [overrides])]
+    except ConfigError as error:
+        return _refuse(str(error))
+    try:
+        return _with_hydra() if flags else train(configs[0])
+    except KeyboardInterrupt:
+        print("train.py: interrupted; the same command goes on where it was", file=sys.stderr)
+        return INTERRUPTED
+
+
+GROUPS = {
+    "dataset": "default digits, which needs no download",
+    "model": "default mnistfc",
+    "optimizer": "default sgd",
+    "trainer": "",
+    "tracker": "default none",
+    "experiment": "default null",
+}
+
+
+def _group(name: str, about: str, width: int) -> str:
+    return f"  {name:<{width}}  {', '.join(choices(name))}{f' ({about})' if about else ''}\n"
+
+
+def train(config: Config) -> int:
+    """Trains a cell and prints what its seeds came to; returns the exit code."""
+    from configs.cell import records_of, train_cell
+    from salr.records import RecordError
+    from salr.reporting import summarise, text_table
+
+    try:
+        states = train_cell(config)
+    except (RecordError, RuntimeError, ValueError) as error:
+        return _refuse(" ".join(str(error).split()))
+    name = f"{config.dataset.name} {config.model.name} {config.optimizer.name}"
+    print(text_table([summarise(name, records_of(config))]))
+    return exit_code(states)
+
+
+def exit_code(states: dict[int, str]) -> int:
+    """The worst of what became of the seeds."""
+    codes = {"finished": FINISHED, "busy": BUSY, "diverged": DIVERGED}
+    present = {codes.get(state, FAILED) for state in states.values()}
+    return next(code for code in (FAILED, DIVERGED, BUSY, FINISHED) if code in present)
+
+
+def _with_hydra() -> int:
+    """Multirun, with whatever launcher is configured, and Hydra's other flags."""
+    import os
+
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf import DictConfig
+
+    worst: list[int] = []
+
+    @hydra.main(config_path="configs", config_name="config", version_base="1.3")
+    def job(composed: DictConfig) -> int:
+        code = train(checked(composed))
+        worst.append(code)
+        return code
+
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed with a traceback
+    try:
+        job()
+    except HydraException as error:
+        return _refuse(str(error).splitlines()[0])
+    order = (FAILED, BAD_INPUT, DIVERGED, BUSY, FINISHED)
+    return next((code for code in order if code in worst), FINISHED)
+
+
+def _refuse(line: str) -> int:
+    print(f"train.py: {line}", file=sys.stderr)
+    return BAD_INPUT
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
