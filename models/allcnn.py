@@ -1,0 +1,46 @@
+"""All-CNN-BN, the all-convolutional network of Entropy-SGD (E) on CIFAR."""
+
+from torch import nn
+
+from .dropout import Dropout
+
+PLACEMENTS = ("input_and_stride", "after_each_layer")
+
+
+def allcnn_bn(
+    input_shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    dropout: float = 0.5,
+    input_dropout: float = 0.2,
+    placement: str = "input_and_stride",
+) -> nn.Sequential:
+    """Convolutions of 96 (three), 192 (five) and ``outputs`` filters, each with BN and ReLU, then the mean over the map.
+
+    All are 3x3 but the last, which is 1x1; the third and the sixth have stride 2. 1,667,166 parameters on CIFAR-10 (E:
+    the last one has its BN and ReLU, too, so that scores are never negative).
+
+    Args:
+        input_shape: (C, H, W) of any size.
+        outputs: number of classes.
+        dropout: rate (0.5: E, P) where ``placement`` says.
+        input_dropout: rate on the image (0.2: E) under ``input_and_stride``; the other placement has none.
+        placement: ``input_and_stride``, on the image and after each convolution of stride 2 (E, whose published error
+            is the paper's baseline), or ``after_each_layer``, after each of the eight hidden convolutions (P, taken
+            literally).
+
+    Raises:
+        ValueError: an unknown placement.
+    """
+    if placement not in PLACEMENTS:
+        raise ValueError(f"placement {placement!r} is not known: expected one of {', '.join(PLACEMENTS)}")
+    everywhere = placement == "after_each_layer"
+    layers: list[nn.Module] = [] if everywhere else [Dropout(input_dropout)]
+    inputs = input_shape[0]
+    for filters, stride in [(96, 1), (96, 1), (96, 2), (192, 1), (192, 1), (192, 2), (192, 1), (192, 1)]:
+        layers += [nn.Conv2d(inputs, filters, 3, stride, padding=1), nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
+        if stride == 2 or everywhere:
+            layers.append(Dropout(dropout))
+        inputs = filters
+    layers += [nn.Conv2d(inputs, outputs, 1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())

@@ -1,0 +1,62 @@
+"""The networks by name."""
+
+import inspect
+from collections.abc import Callable
+
+from torch import nn
+
+from .allcnn import allcnn_bn
+from .cifar_resnet import resnet44, resnet56
+from .densenet import densenet
+from .lenet import lenet
+from .lstm import lstm_char, lstm_ptb, lstm_ptb_small
+from .mnistfc import mnistfc
+from .mobilenet import mobilenetv2
+from .regnet import regnetx
+from .resnet import resnet18, resnet50, resnet101
+
+Constructor = Callable[..., nn.Module]
+
+
+def _by_name(*constructors: Constructor) -> dict[str, Constructor]:
+    return {constructor.__name__: constructor for constructor in constructors}
+
+
+IMAGES = _by_name(lenet, mnistfc, allcnn_bn, resnet18, resnet50, resnet101, resnet44, resnet56, regnetx, mobilenetv2, densenet)
+TOKENS = _by_name(lstm_ptb, lstm_ptb_small, lstm_char)
+
+
+def names() -> list[str]:
+    """Every name that :func:`build` knows."""
+    return [*IMAGES, *TOKENS]
+
+
+def build(name: str, input_shape: tuple[int, ...], outputs: int, **options: object) -> nn.Module:
+    """A freshly initialised network; initial values come from torch's default generator alone.
+
+    Args:
+        name: one of :func:`names`.
+        input_shape: (C, H, W) for images, () for tokens.
+        outputs: number of classes, or the vocabulary.
+        options: the network's own; its constructor's docstring says which.
+
+    Raises:
+        ValueError: an unknown name or option, a value out of range, or inputs that the network cannot take.
+    """
+    constructor = IMAGES.get(name) or TOKENS.get(name)
+    if constructor is None:
+        raise ValueError(f"model {name!r} is not known: expected one of {', '.join(names())}")
+    parameters = inspect.signature(constructor).parameters.values()
+    known = [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}: expected one of {', '.join(known)}")
+    if outputs < 1:
+        raise ValueError(f"{name} is asked for {outputs} outputs: expected 1 or more")
+    if name in TOKENS:
+        if input_shape:
+            raise ValueError(f"{name} takes tokens, not images of shape {tuple(input_shape)}")
+        return constructor(outputs, **options)
+    if len(input_shape) != 3 or min(input_shape) < 1:
+        raise ValueError(f"{name} takes images of shape (channels, height, width), not {tuple(input_shape)}")
+    return constructor(tuple(input_shape), outputs, **options)
