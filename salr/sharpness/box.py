@@ -1,0 +1,60 @@
+"""Keskar et al.'s sharpness (2017, Metric 2.1): how far the loss rises within a box around θ."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .arguments import check_count, check_positive
+from .evaluation import Closure
+from .neighbourhood import Neighbourhood
+
+
+def box_sharpness(closure: Closure, parameters: Iterable[Tensor], epsilon: float = 5e-4, iterations: int = 10) -> Tensor:
+    """Keskar's φ in percent, as they print it: 100 · (max f − f(θ)) / (1 + f(θ)) over the box |offset_i| ≤ ε (|θ_i| + 1).
+
+    The full space (their A is the identity). As in their experiments the maximum is what ``iterations`` of L-BFGS-B (SciPy's)
+    reach from θ: a lower bound, and 0 where ∇f(θ) = 0. No tolerance ends them earlier, for SciPy's default, 1e-5 for each
+    element of the gradient, would find many a trained network perfectly flat. L-BFGS-B works in double precision on the CPU and
+    takes some 250 bytes a parameter.
+
+    Args:
+        closure: returns the loss ≥ 0 of the same data whenever it is called. Nothing is left behind on parameters, gradients,
+            buffers or generators.
+        parameters: θ.
+        epsilon: ε; their values are 1e-3 and 5e-4.
+        iterations: of L-BFGS-B, each of one gradient or a few.
+
+    Returns:
+        0-d, in percent of 1 + f(θ).
+
+    Raises:
+        ValueError: an argument is out of range.
+        ImportError: SciPy is not installed.
+    """
+    check_positive("epsilon", epsilon)
+    check_count("iterations", iterations, 1)
+    try:
+        from scipy.optimize import Bounds, minimize
+    except ImportError as error:
+        raise ImportError("box_sharpness needs SciPy for L-BFGS-B: pip install scipy") from error
+    f = Neighbourhood(closure, parameters)
+    highest = f.loss
+
+    def negative(offset: Any) -> tuple[float, Any]:
+        nonlocal highest
+        loss, gradient = f.loss_and_gradient(torch.from_numpy(offset).to(f.gradient))
+        highest = torch.maximum(highest, loss)
+        return -float(loss), -gradient.double().cpu().numpy()
+
+    side = (epsilon * (f.center.double().abs() + 1)).cpu().numpy()
+    minimize(
+        negative,
+        x0=0 * side,
+        jac=True,
+        method="L-BFGS-B",
+        bounds=Bounds(-side, side),
+        options={"maxiter": iterations, "ftol": 0.0, "gtol": 0.0},
+    )
+    return 100 * (highest - f.loss) / (1 + f.loss)

@@ -1,0 +1,96 @@
+"""Slices of the loss along filter-normalised random directions (Li et al. 2018)."""
+
+from collections.abc import Container, Iterable, Iterator, Sequence
+from itertools import product
+
+import torch
+from torch import Generator, Tensor
+
+from .evaluation import Closure
+from .neighbourhood import Neighbourhood
+from .vectors import default_generator, flatten, normal
+
+Index = tuple[int, ...]
+
+
+def filter_normalised_direction(parameters: Iterable[Tensor], generator: Generator | None = None) -> list[Tensor]:
+    """A random direction in which every filter is as long as the network's own.
+
+    A filter is what produces one output: a slice of a parameter along its first dimension. It is drawn from a normal distribution
+    and scaled to the L2 norm of the network's filter. Parameters of fewer than two dimensions, biases and the scales and shifts
+    of normalisation layers, are not moved, as in the authors' code.
+
+    Args:
+        parameters: θ; those that require no gradient are left out, as in :func:`loss_surface`.
+        generator: draws the direction; by default a new one with seed 0. Two directions need one generator, or two seeds.
+
+    Returns:
+        One tensor a parameter, of its shape.
+    """
+    generator = default_generator(generator)
+    return [_direction(parameter.detach(), generator) for parameter in parameters if parameter.requires_grad]
+
+
+def _direction(parameter: Tensor, generator: Generator) -> Tensor:
+    if parameter.dim() < 2:
+        return torch.zeros_like(parameter)
+    direction = normal(parameter, generator)
+    over = tuple(range(1, parameter.dim()))
+    wanted, drawn = (torch.linalg.vector_norm(tensor, dim=over, keepdim=True) for tensor in (parameter, direction))
+    return direction * (wanted / drawn)
+
+
+def loss_surface(
+    closure: Closure,
+    parameters: Iterable[Tensor],
+    directions: Sequence[Sequence[Tensor]],
+    coordinates: Sequence[Sequence[float]],
+    skip: Container[Index] = (),
+) -> Iterator[tuple[Index, float]]:
+    """f(θ + Σ coordinate · direction) at every point of a grid, one point at a time.
+
+    With one direction it is a line, with two a plane. Parameters are back at θ whenever a point is handed out, and nothing is left
+    behind on them, on gradients, buffers or generators, so that the caller may save what it has, or stop. To go on with a
+    grid, make the same directions (same weights, same seed) and skip the points at hand. ::
+
+        x, y = (filter_normalised_direction(model.parameters(), generator) for _ in range(2))
+        for (i, j), loss in loss_surface(closure, model.parameters(), [x, y], [xs, ys], skip=done): ...
+
+    Args:
+        closure: returns the loss of the same data whenever it is called.
+        parameters: θ, as it is when the first point is asked for; those that require no gradient are left out.
+        directions: one tensor a parameter each.
+        coordinates: the grid, an axis for each direction; 0 is θ itself, exactly.
+        skip: indices that are not wanted.
+
+    Yields:
+        The indices into the axes, and the loss. The last axis runs fastest.
+
+    Raises:
+        ValueError: directions, axes and parameters do not fit together.
+    """
+    parameters = [parameter for parameter in parameters if parameter.requires_grad]
+    if not directions or len(directions) != len(coordinates):
+        raise ValueError(f"{len(directions)} directions and {len(coordinates)} axes; expected as many of each, at least one")
+    for direction in directions:
+        if [part.shape for part in direction] != [parameter.shape for parameter in parameters]:
+            raise ValueError("a direction's tensors have other shapes than the parameters; expected one of its shape for each")
+    return _points(closure, parameters, [flatten(direction) for direction in directions], coordinates, skip)
+
+
+def _points(
+    closure: Closure,
+    parameters: list[Tensor],
+    directions: list[Tensor],
+    coordinates: Sequence[Sequence[float]],
+    skip: Container[Index],
+) -> Iterator[tuple[Index, float]]:
+    wanted = (index for index in product(*(range(len(axis)) for axis in coordinates)) if index not in skip)
+    f = None
+    for index in wanted:
+        # Not before a point is wanted: a finished grid costs nothing.
+        f = f or Neighbourhood(closure, parameters)
+        offset = torch.zeros_like(f.gradient)
+        for axis, position, direction in zip(coordinates, index, directions, strict=True):
+            offset += float(axis[position]) * direction
+        yield index, float(f.loss_at(offset))
