@@ -102,7 +102,10 @@ class FileSet:
         with tarfile.open(_download(self.archive, scratch)) as archive:
             for file in missing:
                 member = f"{self.folder}/{file.name}"
-                content = archive.extractfile(member) if member in archive.getnames() else None
+                try:
+                    content = archive.extractfile(member)
+                except KeyError:  # neither the file nor what a link in its place points to is in the archive
+                    content = None
                 if content is None:
                     raise OSError(f"{self.archive.name} has no file {member}")
                 with (scratch / file.name).open("wb") as unpacked:

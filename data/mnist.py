@@ -1,6 +1,7 @@
 """MNIST (LeCun et al. 1998) in torchvision's layout: `MNIST/raw/`, packed or unpacked idx files."""
 
 import gzip
+import zlib
 from pathlib import Path
 
 import torch
@@ -59,7 +60,7 @@ def parse_idx(content: bytes, name: str) -> Tensor:
     if name.endswith(".gz"):
         try:
             content = gzip.decompress(content)
-        except (OSError, EOFError) as error:
+        except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"mnist: {name} is not a whole gzip file: {error}") from error
     rank = 3 if "idx3" in name else 1
     start = 4 + 4 * rank
