@@ -111,37 +111,40 @@ def test_killed_at_any_moment_every_record_is_whole(run: Run, caplog: pytest.Log
                 run.write_status("running", epoch)
                 print(epoch, flush=True)
     """
-    promised = 0
+    saved = acknowledged = 0
     for kill in range(25):
         writer = process(code, run.results)
         assert writer.stdout is not None
-        if kill % 5:
-            writer.stdout.readline()
-            time.sleep(random.uniform(0, 0.04))
-        else:
+        if kill % 5 == 0:
             time.sleep(random.uniform(0, 0.2))  # while starting or recovering
+            said = b""
+        else:
+            said = b"".join(writer.stdout.readline() for _ in range(random.randrange(1, 5)))
+            time.sleep(random.uniform(0, 0.01))
         writer.kill()
-        lines = writer.communicate()[0].split(b"\n")[:-1]
-        promised = max([promised, *map(int, lines)])
+        said += writer.communicate()[0]
+        begun_at, *ended = [int(line) for line in said.split(b"\n")[:-1]] or [saved]
+        assert begun_at == saved
+        acknowledged = max([acknowledged, *ended])
 
         caplog.clear()
         assert not run.is_claimed()
-        saved = run.read_checkpoint(numbered) or 0
-        assert saved in (promised, promised + 1)
-        epochs = [row["epoch"] for row in run.read_metrics()]
-        assert epochs in (list(range(1, promised + 1)), list(range(1, promised + 2)))
-        assert len(epochs) >= saved
-        iterations = run.read_json("iterations.json")
-        if promised:
+        before, saved = saved, run.read_checkpoint(numbered) or 0
+        last = max([before, *ended])
+        assert saved in (last, last + 1)
+        rows = run.read_metrics()
+        assert [row["epoch"] for row in rows] == list(range(1, len(rows) + 1))
+        assert len(rows) in (saved, saved + 1)
+        if saved:
+            iterations = run.read_json("iterations.json")
             assert iterations is not None
-            assert promised <= iterations["epoch"] <= promised + 1
+            assert iterations["epoch"] in (saved, saved + 1)
             assert iterations["values"] == [iterations["epoch"]] * 2000
-            status = run.read_json("status.json")
-            assert status is not None
-            assert promised <= status["epoch"] <= promised + 1
-        torn = f"metrics.jsonl line {len(epochs) + 1} is damaged"
+        status = run.read_json("status.json") or {"epoch": 0}
+        assert acknowledged <= status["epoch"] <= saved
+        torn = f"metrics.jsonl line {len(rows) + 1} is damaged"
         assert [line for line in caplog.messages if torn not in line] == []
-    assert promised > 25
+    assert acknowledged >= 20
     assert not [name for name in names(run.folder) if "damaged" in name]
 
 
