@@ -1,5 +1,7 @@
 """From a checked configuration to the objects that it names."""
 
+import math
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +13,23 @@ from torch.optim import SGD, Adam, Optimizer
 
 import data
 import models
-from salr.optim import SALR
-from salr.training import NoTracker, Parts, Schedule, Task, Tracker, WandbTracker, constant, seed_default, step_decay
+from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut, WeightAverage, Wrapper
+from salr.training import (
+    NoTracker,
+    Parts,
+    Schedule,
+    Task,
+    Tracker,
+    WandbTracker,
+    constant,
+    multi_step_decay,
+    seed_default,
+    step_decay,
+    then_cyclic,
+)
 
-from .schema import Config
-from .schema.dataset import RecipeConfig, ScheduleConfig, TextDatasetConfig, load_options
+from .schema import Config, epochs
+from .schema.dataset import RecipeConfig, TextDatasetConfig, load_options
 from .schema.model import options
 from .schema.optimizer import BaseConfig, BaseName, OptimizerConfig, batches
 from .schema.trainer import Precision, TrackerName
@@ -55,6 +69,8 @@ def build_parts(config: Config, seed: int, dataset: Any, device: torch.device) -
         sum_steps=recipe.sum_steps,
         clip=_clip(recipe),
     )
+    length, averaging = epochs(config), config.optimizer.averaging
+    average_from = length if averaging is None else math.floor(averaging.start * length)
     validated = language or getattr(config.dataset, "validation", False)
     return Parts(
         model=model,
@@ -62,18 +78,28 @@ def build_parts(config: Config, seed: int, dataset: Any, device: torch.device) -
         data=dataset,
         task=task,
         device=device,
-        schedule=_schedule(config.optimizer.schedule),
+        schedule=_schedule(config.optimizer, average_from),
         batches_per_iteration=batches(config.optimizer),
         splits=("validation", "test") if validated else ("test",),
+        average=None if averaging is None else WeightAverage(model),
+        average_from=average_from,
         recompute_statistics=config.trainer.recompute_batch_statistics,
     )
 
 
 def build_optimizer(config: OptimizerConfig, parameters: Any) -> Optimizer:
+    """The base with its wrappers, SALR outermost. The parts' fields are the wrappers' arguments."""
     optimizer = _base(config.base, list(parameters))
-    if config.salr is not None:
-        salr = config.salr
-        optimizer = SALR(optimizer, salr.gamma, salr.descent_steps, salr.ascent_steps, salr.interval, salr.shared_noise)
+    wrappers: list[tuple[type[Wrapper], Any]] = [
+        (SmoothOut, config.smoothout),
+        (SAM, config.sam),
+        (LocalEntropy, config.local_entropy),
+        (SALR, config.salr),
+        (ReleasedSALR, config.released),
+    ]
+    for wrapper, part in wrappers:
+        if part is not None:
+            optimizer = wrapper(optimizer, **asdict(part))
     return optimizer
 
 
@@ -94,10 +120,17 @@ def _base(config: BaseConfig, parameters: list[Tensor]) -> Optimizer:
     return Adam(parameters, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay, fused=True)
 
 
-def _schedule(config: ScheduleConfig | None) -> Schedule:
-    if config is None or config.start is None:
-        return constant
-    return step_decay(config.start, config.every, config.factor)
+def _schedule(config: OptimizerConfig, average_from: int) -> Schedule:
+    decay = config.schedule
+    schedule: Schedule = constant
+    if decay is not None and decay.milestones is not None:
+        schedule = multi_step_decay(decay.milestones, decay.factor)
+    elif decay is not None and decay.start is not None:
+        schedule = step_decay(decay.start, decay.every, decay.factor)
+    if config.averaging is None:
+        return schedule
+    base = config.base.lr
+    return then_cyclic(schedule, average_from, config.averaging.lr_start / base, config.averaging.lr_end / base)
 
 
 def _clip(recipe: RecipeConfig) -> Any:

@@ -22,11 +22,15 @@ class Augment(Enum):
 
 @dataclass
 class ScheduleConfig:
-    """The learning rate is multiplied by ``factor`` at the start of epochs ``start``, ``start + every``, ..., counted from 0."""
+    """The rate is multiplied by ``factor`` at the start of epochs ``start``, ``start + every``, ..., counted from 0.
+
+    With ``milestones`` it is at these epochs instead.
+    """
 
     start: int | None = None  # None: the rate stays as it is
     every: int | None = None  # None: once, at ``start``
     factor: float = 1.0
+    milestones: list[int] | None = None
 
 
 @dataclass

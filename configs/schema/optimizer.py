@@ -35,6 +35,16 @@ class SALRConfig:
 
 
 @dataclass
+class ReleasedSALRConfig:
+    step_scale: float = 1e-3
+    step_limit: float = 5e-4
+    descent_steps: int = 5
+    ascent_steps: int = 5
+    interval: int = 2
+    cap: float = 5.0
+
+
+@dataclass
 class LocalEntropyConfig:
     steps: int = 5
     inner_lr: float = 0.1
@@ -75,6 +85,7 @@ class OptimizerConfig:
     smoothout: SmoothOutConfig | None = None
     sam: SAMConfig | None = None
     salr: SALRConfig | None = None
+    released: ReleasedSALRConfig | None = None  # instead of salr
     averaging: AveragingConfig | None = None
     # The budget's divisor where the paper's is not the number of gradient calls an iteration.
     budget_divisor: float | None = None
@@ -90,6 +101,8 @@ def gradient_calls(config: OptimizerConfig) -> float:
     if config.salr is not None:
         salr = config.salr
         calls += (max(salr.descent_steps - 1, 0) + max(salr.ascent_steps - 1, 0)) / salr.interval
+    if config.released is not None:
+        calls += (config.released.descent_steps + config.released.ascent_steps) / config.released.interval
     return calls
 
 
@@ -110,7 +123,12 @@ def check_optimizer(config: OptimizerConfig) -> None:
         for beta in base.betas:
             within("optimizer.base.betas", beta, 0, 1)
     if config.salr is not None:
-        _check_salr(config.salr)
+        above("optimizer.salr.gamma", config.salr.gamma, 0)
+        _check_measurement("optimizer.salr", config.salr)
+    if config.released is not None:
+        for name in ("step_scale", "step_limit", "cap"):
+            above(f"optimizer.released.{name}", getattr(config.released, name), 0)
+        _check_measurement("optimizer.released", config.released)
     if config.local_entropy is not None:
         _check_local_entropy(config.local_entropy)
     if config.smoothout is not None:
@@ -125,13 +143,12 @@ def check_optimizer(config: OptimizerConfig) -> None:
         above("optimizer.budget_divisor", config.budget_divisor, 0)
 
 
-def _check_salr(salr: SALRConfig) -> None:
-    above("optimizer.salr.gamma", salr.gamma, 0)
-    at_least("optimizer.salr.descent_steps", salr.descent_steps, 0)
-    at_least("optimizer.salr.ascent_steps", salr.ascent_steps, 0)
+def _check_measurement(part: str, salr: SALRConfig | ReleasedSALRConfig) -> None:
+    at_least(f"{part}.descent_steps", salr.descent_steps, 0)
+    at_least(f"{part}.ascent_steps", salr.ascent_steps, 0)
     steps = salr.descent_steps + salr.ascent_steps
-    expect(steps > 0, "optimizer.salr.descent_steps + ascent_steps", steps, "at least one step")
-    at_least("optimizer.salr.interval", salr.interval, 1)
+    expect(steps > 0, f"{part}.descent_steps + ascent_steps", steps, "at least one step")
+    at_least(f"{part}.interval", salr.interval, 1)
 
 
 def _check_local_entropy(entropy: LocalEntropyConfig) -> None:

@@ -36,6 +36,12 @@ class RunningMedian:
         middle = torch.stack([self._count - 1, self._count]).clamp(min=0).div(2, rounding_mode="floor")
         return self._sorted[middle].mean()
 
+    def quantile(self, fraction: float) -> Tensor:
+        """0-d, linearly interpolated between neighbours (numpy's default); +∞ where no value has been taken in."""
+        place = (self._count - 1).clamp(min=0) * fraction
+        below, above = self._sorted[torch.stack([place.floor(), place.ceil()]).long()]
+        return torch.where(self._count > 0, below + (above - below) * (place - place.floor()).to(below.dtype), torch.inf)
+
     def values(self) -> Tensor:
         """All values taken in, sorted. Waits for the device; for saving."""
         return self._sorted[: int(self._count)].clone()

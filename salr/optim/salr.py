@@ -92,7 +92,7 @@ class SALR(Wrapper):
         return loss
 
     def _measure(self, evaluation: Evaluation) -> None:
-        sharpness = ascent_descent_sharpness(evaluation, (), self.gamma, self.descent_steps, self.ascent_steps, self.shared_noise)
+        sharpness = self._sharpness_of(evaluation)
         if distributed.is_available() and distributed.is_initialized():
             distributed.all_reduce(sharpness)
             sharpness /= distributed.get_world_size()
@@ -100,9 +100,15 @@ class SALR(Wrapper):
             self._history = RunningMedian(sharpness.new_empty(0))
         valid = torch.isfinite(sharpness) & (sharpness > 0)
         self._history.push(torch.where(valid, sharpness, torch.nan))
-        factor = sharpness / self._history.median()
+        factor = self._factor_of(sharpness, self._history)
         self._sharpness = sharpness
         self._factor = torch.where(valid & torch.isfinite(factor), factor, self._factor)
+
+    def _sharpness_of(self, evaluation: Evaluation) -> Tensor:
+        return ascent_descent_sharpness(evaluation, (), self.gamma, self.descent_steps, self.ascent_steps, self.shared_noise)
+
+    def _factor_of(self, sharpness: Tensor, history: RunningMedian) -> Tensor:
+        return sharpness / history.median()
 
     @contextmanager
     def _scaled_rates(self) -> Iterator[None]:

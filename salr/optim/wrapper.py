@@ -115,3 +115,10 @@ class Wrapper(Optimizer):
     def __getstate__(self) -> dict[str, Any]:
         # A scheduler puts a bound method over step; it belongs to the scheduler and cannot be pickled.
         return {name: value for name, value in self.__dict__.items() if name != "step"}
+
+
+def refuse_wrapper(outer: Wrapper) -> None:
+    """For a method that decides itself where the base's gradient is taken. Raises TypeError where its base is a wrapper too."""
+    if isinstance(outer.base, Wrapper):
+        outside, inside = type(outer).__name__, type(outer.base).__name__
+        raise TypeError(f"{outside} got {inside}; expected an optimizer that is not a wrapper (SALR may wrap {outside})")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .side_state import (
@@ -137,6 +137,15 @@ class Evaluation:
         """Within :meth:`without_trace`: puts the parameters back to where it found them."""
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self._start)
+
+    def modules(self) -> set[nn.Module]:
+        """The modules that the closure calls, with all theirs, found by one evaluation of the loss that leaves no trace."""
+        generators, watch = copy_generators(self._devices()), BufferWatch()
+        with watch.watching(), torch.no_grad(), _BackwardIgnored():
+            self._call()
+        restore_generators(generators)
+        restore_buffers(watch.buffers)
+        return watch.seen
 
     def _evaluate_watched(self) -> _Memory:
         generators, watch = copy_generators(self._devices()), BufferWatch()

@@ -26,14 +26,14 @@ class BufferWatch:
 
     def __init__(self) -> None:
         self.buffers: list[Buffer] = []
-        self._seen: set[nn.Module] = set()
+        self.seen: set[nn.Module] = set()
 
     def _before_forward(self, module: nn.Module, _arguments: object) -> None:
-        if module in self._seen:
+        if module in self.seen:
             return
         for child in module.modules():
-            if child not in self._seen:
-                self._seen.add(child)
+            if child not in self.seen:
+                self.seen.add(child)
                 self.buffers.extend(_copy(child, name) for name in child._buffers)
 
     @contextmanager

@@ -5,7 +5,7 @@ from .events import Event, Listener
 from .parts import Parts
 from .pool import run_side_by_side
 from .randomness import seed_default
-from .schedule import Schedule, constant, step_decay
+from .schedule import Schedule, constant, multi_step_decay, step_decay, then_cyclic
 from .task import Task
 from .tracker import NoTracker, Tracker
 from .trainer import Trainer
@@ -23,7 +23,9 @@ __all__ = [
     "WandbTracker",
     "constant",
     "display",
+    "multi_step_decay",
     "run_side_by_side",
     "seed_default",
     "step_decay",
+    "then_cyclic",
 ]

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from salr.optim import WeightAverage
+
 from .schedule import Schedule, constant
 from .task import Task
 
@@ -19,16 +21,6 @@ class Data(Protocol):
     def iterations(self) -> int: ...
     def batches(self, order: torch.Generator, augmentation: torch.Generator, passes: int = 1) -> Iterator[Any]: ...
     def evaluation(self, split: str) -> Iterator[Any]: ...
-
-
-class Average(Protocol):
-    """An average of the weights that takes the model's place where it is evaluated."""
-
-    model: nn.Module
-
-    def update(self) -> None: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 @dataclass
@@ -51,7 +43,7 @@ class Parts:
     schedule: Schedule = constant
     batches_per_iteration: int = 1
     splits: tuple[str, ...] = ("test",)
-    average: Average | None = None
+    average: WeightAverage | None = None
     average_from: int = 0
     recompute_statistics: bool = False
 

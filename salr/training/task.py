@@ -78,6 +78,12 @@ class Task:
             return {"loss": loss_mean, "bits": loss_mean / math.log(2), "perplexity": perplexity}
         return {"loss": loss_mean, "accuracy": 100 * int(torch.stack(hits).sum()) / count}
 
+    def forward(self, model: nn.Module, batch: Batch) -> None:
+        """A pass for what it changes in the model: batch statistics, a carried state."""
+        if batch.restart:
+            model.reset_state()  # type: ignore[operator]
+        self._forward(model, batch)
+
     def _forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits (N, classes) in at least float32, and targets (N)."""
         inputs = batch.inputs

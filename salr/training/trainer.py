@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from salr.optim import Wrapper
+from salr.optim import Wrapper, recompute_batch_statistics
 from salr.records import Run
 from salr.sharpness import Evaluation
 
@@ -110,7 +110,7 @@ class Trainer:
         last, told = epoch + 1 == self.epochs, begun
         for iteration in range(iterations):
             stream.advance()
-            self._set_rate(epoch, iteration / iterations)
+            self._set_rate(epoch, iteration / max(1, iterations - 1))
             total += step()
             if last and hasattr(parts.optimizer, "lr_factor"):
                 trace.append(self._sharpness_now())
@@ -160,6 +160,8 @@ class Trainer:
         parts = self.parts
         averaged = parts.average is not None and epoch >= parts.average_from
         model = parts.average.model if averaged and parts.average is not None else parts.model
+        if averaged or parts.recompute_statistics:
+            recompute_batch_statistics(model, parts.data.evaluation("train"), parts.task.forward)
         row: dict[str, float] = {}
         for split in parts.splits:
             metrics = parts.task.evaluate(model, parts.data.evaluation(split))

@@ -1,0 +1,76 @@
+"""SALR as the authors' released code means it, which is not as the paper writes it."""
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from salr.sharpness import Evaluation
+from salr.sharpness.no_trace import no_trace
+
+from .running_median import RunningMedian
+from .salr import SALR
+
+
+class ReleasedSALR(SALR):
+    """What differs from :class:`SALR` in the code that the paper's authors released later, without its accidents.
+
+    The measurement follows the update, on the same batch, and serves the next iterations. n2 ascent steps start at θ and n1
+    descent steps *from the ascended point*; a step moves each element by its gradient times ``step_scale``, clipped to
+    ±``step_limit``, with no normalisation; Ŝ is the difference of the losses at the two ends. The factor is at most ``cap``, and
+    1 where Ŝ lies between the 49th and the 51st percentile of what has been measured.
+
+    Accidents that are left out: there the model stays in evaluation mode after an epoch's first measurement, and the
+    parameters stay where the measurement has led them. A measured iteration takes 1 + n1 + n2 gradients and two losses.
+
+    Raises:
+        ValueError: a size that is not positive, and as SALR does.
+    """
+
+    def __init__(
+        self,
+        base: Optimizer,
+        step_scale: float = 1e-3,
+        step_limit: float = 5e-4,
+        descent_steps: int = 5,
+        ascent_steps: int = 5,
+        interval: int = 2,
+        cap: float = 5.0,
+    ) -> None:
+        super().__init__(base, step_scale, descent_steps, ascent_steps, interval)
+        for name, value in (("step_limit", step_limit), ("cap", cap)):
+            if not 0 < value < float("inf"):
+                raise ValueError(f"{name} = {value}; expected a finite number > 0")
+        self.step_limit, self.cap = step_limit, cap
+
+    def _step(self, evaluation: Evaluation) -> Tensor:
+        with self._scaled_rates():
+            loss = self._step_base(evaluation)
+        if self._iterations % self.interval == 0:
+            self._measure(evaluation)
+        self._iterations += 1
+        return loss
+
+    def _sharpness_of(self, evaluation: Evaluation) -> Tensor:
+        probe = Evaluation(evaluation.closure, evaluation.parameters)
+        with no_trace(probe.parameters), probe.without_trace(self.shared_noise), torch.no_grad():
+            parameters, gradients = probe.gradients()
+
+            def move(scale: float, gradients: list[Tensor]) -> None:
+                for parameter, gradient in zip(parameters, gradients, strict=True):
+                    parameter.add_((gradient * scale).clamp_(-self.step_limit, self.step_limit))
+
+            for step in range(self.ascent_steps):
+                if step > 0:
+                    probe()
+                move(self.gamma, probe.gradients()[1] if step > 0 else gradients)
+            ascended = probe.loss()
+            for _ in range(self.descent_steps):
+                probe()
+                move(-self.gamma, probe.gradients()[1])
+            descended = probe.loss()
+            dtype = torch.promote_types(ascended.dtype, torch.float32)
+            return ascended.to(dtype) - descended.to(dtype)
+
+    def _factor_of(self, sharpness: Tensor, history: RunningMedian) -> Tensor:
+        usual = (history.quantile(0.49) <= sharpness) & (sharpness <= history.quantile(0.51))
+        return torch.where(usual, 1.0, super()._factor_of(sharpness, history).clamp(max=self.cap))
