@@ -2,9 +2,11 @@
 """Trains a data set, a network and an optimizer over seeds, and leaves a record of every run."""
 
 import sys
+from collections.abc import Iterable
 
 from configs.compose import ConfigError, checked, choices, expand, load
 from configs.schema import Config
+from configs.tables import cells_of
 
 FINISHED, FAILED, BAD_INPUT, DIVERGED, BUSY, INTERRUPTED = 0, 1, 2, 3, 4, 130
 """Exit codes; of several runs the worst one tells."""
@@ -28,6 +30,7 @@ Examples:
   python train.py optimizer=sgd_salr model=resnet18
   python train.py dataset=cifar10 model=resnet18 optimizer=sgd_salr seeds=5
   python train.py -m dataset=mnist model=lenet,mnistfc optimizer=sgd,sgd_salr seeds=3
+  python train.py experiment=table1 seeds=3 trainer.precision=bf16
   python train.py --cfg job optimizer=sgd_salr        the whole configuration, without training
 
 A finished run is skipped, an interrupted one goes on. Exit code: 0 all finished, 1 a run failed, 2 wrong input,
@@ -45,11 +48,12 @@ def main(arguments: list[str]) -> int:
     several = bool({"-m", "--multirun"} & set(flags))
     try:
         # All combinations are checked before the first one is trained.
-        configs = [load(combination) for combination in (expand(overrides) if several else [overrides])]
+        combinations = expand(overrides) if several else [overrides]
+        configs = [cell for combination in combinations for cell in cells_of(load(combination), combination)]
     except ConfigError as error:
         return _refuse(str(error))
     try:
-        return _with_hydra() if flags else train(configs[0])
+        return _with_hydra() if flags else worst(train(config) for config in configs)
     except KeyboardInterrupt:
         print("train.py: interrupted; the same command goes on where it was", file=sys.stderr)
         return INTERRUPTED
@@ -61,7 +65,7 @@ GROUPS = {
     "optimizer": "default sgd",
     "trainer": "",
     "tracker": "default none",
-    "experiment": "default null",
+    "experiment": "all cells of a table of the paper",
 }
 
 
@@ -87,8 +91,13 @@ def train(config: Config) -> int:
 def exit_code(states: dict[int, str]) -> int:
     """The worst of what became of the seeds."""
     codes = {"finished": FINISHED, "busy": BUSY, "diverged": DIVERGED}
-    present = {codes.get(state, FAILED) for state in states.values()}
-    return next(code for code in (FAILED, DIVERGED, BUSY, FINISHED) if code in present)
+    return worst(codes.get(state, FAILED) for state in states.values())
+
+
+def worst(codes: Iterable[int]) -> int:
+    """The exit code that tells of several; all are waited for."""
+    present = set(codes)
+    return next((code for code in (FAILED, BAD_INPUT, DIVERGED, BUSY) if code in present), FINISHED)
 
 
 def _with_hydra() -> int:
@@ -96,24 +105,26 @@ def _with_hydra() -> int:
     import os
 
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from omegaconf import DictConfig
 
-    worst: list[int] = []
+    codes: list[int] = []
 
     @hydra.main(config_path="configs", config_name="config", version_base="1.3")
     def job(composed: DictConfig) -> int:
-        code = train(checked(composed))
-        worst.append(code)
-        return code
+        cells = cells_of(checked(composed), list(HydraConfig.get().overrides.task))
+        codes.append(worst(train(cell) for cell in cells))
+        return codes[-1]
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed with a traceback
+    GlobalHydra.instance().clear()  # what the checks have initialised, Hydra's own main wants to do itself
     try:
         job()
     except HydraException as error:
         return _refuse(str(error).splitlines()[0])
-    order = (FAILED, BAD_INPUT, DIVERGED, BUSY, FINISHED)
-    return next((code for code in order if code in worst), FINISHED)
+    return worst(codes)
 
 
 def _refuse(line: str) -> int:

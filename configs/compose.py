@@ -45,10 +45,8 @@ def load(overrides: list[str]) -> Config:
         ConfigError: an unknown choice or key, a wrong type, an impossible value, or parts that do not fit together.
     """
     _check_choices(overrides)
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(FOLDER), version_base="1.3"):
-            return checked(compose("config", overrides))
+        return checked(_compose(overrides))
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
         raise ConfigError(_explain(error, overrides)) from error
 
@@ -115,9 +113,14 @@ def _explain(error: BaseException, overrides: list[str]) -> str:
 def _without_values(overrides: list[str]) -> DictConfig:
     """What the overrides' choices compose to, without the values that they set."""
     chosen = [override.input_line for override in _parse(overrides) if override.key_or_group in GROUPS]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(FOLDER), version_base="1.3"):
-        return compose("config", chosen)
+    return _compose(chosen)
+
+
+def _compose(overrides: list[str]) -> DictConfig:
+    """Hydra keeps the files that it has read as long as it stays initialised, which makes a table's plan several times faster."""
+    if not GlobalHydra.instance().is_initialized():
+        initialize_config_dir(str(FOLDER), version_base="1.3")
+    return compose("config", overrides)
 
 
 def _having(path: list[str]) -> str:

@@ -22,6 +22,9 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
     experiment: str | None = None  # a name that groups runs of a table
+    cells: Any = None  # an experiment's: products of data set, network and optimizer choices
+    cell: int | None = None  # which of them alone
+    preset: str = "paper"  # or short or smoke: how much of an experiment's budget
     seeds: Any = 1  # how many, or which: 30, or [0, 3, 7]
     results: str = "results"
 

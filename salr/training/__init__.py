@@ -4,7 +4,8 @@ from .display import display
 from .events import Event, Listener
 from .parts import Parts
 from .pool import run_side_by_side
-from .randomness import seed_default
+from .provenance import device_name
+from .randomness import generator, seed_default
 from .schedule import Schedule, constant, multi_step_decay, step_decay, then_cyclic
 from .task import Task
 from .tracker import NoTracker, Tracker
@@ -22,7 +23,9 @@ __all__ = [
     "Trainer",
     "WandbTracker",
     "constant",
+    "device_name",
     "display",
+    "generator",
     "multi_step_decay",
     "run_side_by_side",
     "seed_default",

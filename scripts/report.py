@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""Makes tables, verdicts, figures and the page from whatever the records hold. Trains nothing; can be run at any time.
+
+python scripts/report.py                        all nine tables and results/report.html
+python scripts/report.py 1 --seeds 3 --override trainer.precision=bf16
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from configs.compose import ConfigError
+from configs.tables import PRESETS, TABLES, read_table
+from salr.reporting.figures import draw_figures
+from salr.reporting.page import write_page
+from salr.reporting.render import markdown, write_table
+from salr.reporting.tables import Table
+
+COMPLETE, INCOMPLETE, BAD_INPUT = 0, 1, 2
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="*", type=int, help="numbers from 1 to 9; all by default")
+    parser.add_argument("--preset", choices=PRESETS, default="paper")
+    parser.add_argument("--seeds", default="30", help="which seeds the tables want")
+    parser.add_argument("--override", nargs="*", default=[], metavar="NAME=VALUE", help="of the cells, as for train.py")
+    chosen = parser.parse_args(arguments)
+    return make_tables(chosen.tables or list(TABLES), chosen.preset, [f"seeds={chosen.seeds}", *chosen.override])
+
+
+def make_tables(numbers: Sequence[int], preset: str, overrides: list[str]) -> int:
+    """Writes the tables, their figures and the page, prints the tables, and says whether anything is missing."""
+    try:
+        tables = [read_table(number, preset, overrides) for number in numbers]
+    except ConfigError as error:
+        print(f"report.py: {error}", file=sys.stderr)
+        return BAD_INPUT
+    results = results_of(overrides)
+    for table in tables:
+        write_table(table, results / "tables")
+        print(markdown(table))
+    figures = draw_figures(tables, results / "figures")
+    page = results / ("report.html" if preset == "paper" else f"report_{preset}.html")
+    write_page(tables, figures, page)
+    missing = [f"table {table.number}: {_missing(table)}" for table in tables if not table.complete]
+    print(f"Tables: {results / 'tables'}; page: {page}")
+    for line in missing:
+        print(f"incomplete: {line}")
+    return INCOMPLETE if missing else COMPLETE
+
+
+def results_of(overrides: list[str]) -> Path:
+    """Where the records are, the last word counting."""
+    named = [override.partition("=")[2] for override in overrides if override.startswith("results=")]
+    return Path(named[-1] if named else "results")
+
+
+def _missing(table: Table) -> str:
+    runs = sum(len(cell.wanted.runs) for cell in table.cells)
+    finished = sum(len(cell.values) for cell in table.cells)
+    return f"{finished} of {runs} runs, {sum(cell.complete for cell in table.cells)} of {len(table.cells)} cells complete"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,104 @@
+#!/usr/bin/env python3
+"""Trains the cells of tables, says first what that costs, and makes the tables of whatever the records hold.
+
+python scripts/table.py 1 2 --seeds 30                  train what is missing, then make the tables
+python scripts/table.py all --preset smoke --seeds 2    everything end to end in minutes, on embedded data
+python scripts/table.py 2 --plan                        only say what it would cost
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from configs.cell import ENDED, records_of, train_cell
+from configs.compose import ConfigError
+from configs.plan import plan, text
+from configs.schema import Config
+from configs.tables import PRESETS, TABLES, table_cells
+from train import BAD_INPUT, FINISHED, INTERRUPTED, exit_code, worst
+
+PROJECT = Path(__file__).resolve().parent.parent
+LAUNCHERS = {"local": None, "slurm": "submitit_slurm", "ray": "ray"}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tables", nargs="+", help="numbers from 1 to 9, or all")
+    parser.add_argument("--preset", choices=PRESETS, default="paper")
+    parser.add_argument("--seeds", default="30", help="how many, or which: 30 or [0,3,7]")
+    parser.add_argument("--launcher", choices=list(LAUNCHERS), default="local")
+    parser.add_argument("--plan", action="store_true", help="only say what it would cost")
+    parser.add_argument("--override", nargs="*", default=[], metavar="NAME=VALUE", help="for every cell, as for train.py")
+    chosen = parser.parse_args(arguments)
+    overrides = [f"seeds={chosen.seeds}", *chosen.override]
+    try:
+        numbers = list(TABLES) if chosen.tables == ["all"] else [_number(text) for text in chosen.tables]
+        cells = {number: [cell.config for cell in table_cells(number, chosen.preset, overrides)] for number in numbers}
+    except ConfigError as error:
+        print(f"table.py: {error}", file=sys.stderr)
+        return BAD_INPUT
+    unique = [each.config for each in plan(config for configs in cells.values() for config in configs)]
+    print(text(plan(unique), _times(unique) if chosen.plan else None), flush=True)
+    if chosen.plan:
+        return FINISHED
+    try:
+        launcher = LAUNCHERS[chosen.launcher]
+        if launcher is None:
+            codes = [_train(unique)]
+        else:
+            codes = [_launch(number, launcher, chosen.preset, overrides) for number in numbers]
+        if 4 in numbers:
+            codes.append(_measure_sharpness(cells[4], chosen.preset))
+    except KeyboardInterrupt:
+        print("table.py: interrupted; the same command goes on where it was", file=sys.stderr)
+        return INTERRUPTED
+    from scripts.report import make_tables
+
+    return worst([*codes, make_tables(numbers, chosen.preset, overrides)])
+
+
+def _number(text: str) -> int:
+    if not text.isdigit():
+        raise ConfigError(f"table {text}: expected a number from {TABLES[0]} to {TABLES[-1]}, or all")
+    return int(text)
+
+
+def _times(configs: list[Config]) -> dict[tuple[str, str], float]:
+    from configs.calibrate import seconds_a_call  # torch is loaded only where a plan with times is wanted
+
+    return seconds_a_call(plan(configs))
+
+
+def _train(configs: list[Config]) -> int:
+    """Trains cell after cell; one that fails does not stop the others. The worst exit code tells."""
+    left = [config for config in configs if any(record.state() not in ENDED for record in records_of(config))]
+    codes = []
+    for place, config in enumerate(left, 1):
+        print(f"[{place}/{len(left)}]", end=" ", flush=True)
+        codes.append(exit_code(train_cell(config)))
+    ended = (record.state() for config in configs for record in records_of(config))
+    return worst([*codes, exit_code(dict(enumerate(ended)))])
+
+
+def _launch(number: int, launcher: str, preset: str, overrides: list[str]) -> int:
+    """Hands a table's cells to a Hydra launcher, a job a cell, and waits for all."""
+    jobs = f"cell=range({len(table_cells(number, preset, overrides))})"
+    command = [sys.executable, str(PROJECT / "train.py"), "--multirun", f"hydra/launcher={launcher}"]
+    return subprocess.run([*command, f"experiment=table{number}", f"preset={preset}", jobs, *overrides], check=False).returncode
+
+
+def _measure_sharpness(configs: list[Config], preset: str) -> int:
+    """Table 4 needs the sharpness of final weights; runs that have it are passed over."""
+    runs = [record for config in configs for record in records_of(config) if record.state() == "finished"]
+    missing = [str(record.folder) for record in runs if not (record.folder / "sharpness.json").exists()]
+    if not missing:
+        return FINISHED
+    few = ["--examples", "500"] if preset == "smoke" else []
+    return subprocess.run([sys.executable, str(PROJECT / "scripts" / "sharpness.py"), *few, *missing], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
