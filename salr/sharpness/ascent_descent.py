@@ -54,26 +54,32 @@ def ascent_descent_sharpness(
     evaluation = closure if isinstance(closure, Evaluation) else Evaluation(closure, parameters)
     with evaluation.without_trace(shared_noise) as loss, torch.no_grad():
         moved, first = evaluation.gradients()
+        unit = _over_norm(first)
 
         def loss_after(steps: int, step_size: float) -> Tensor:
             if steps == 0:
                 return loss
-            evaluation.rewind()
-            _normalised_step(moved, first, step_size)
+            _add_scaled(moved, first, unit * step_size)
             for _ in range(steps - 1):
                 evaluation()
-                _normalised_step(*evaluation.gradients(), step_size)
+                parameters, gradients = evaluation.gradients()
+                _add_scaled(parameters, gradients, _over_norm(gradients) * step_size)
             return evaluation.loss()
 
         descended = loss_after(descent_steps, -gamma)
+        evaluation.rewind()
         ascended = loss_after(ascent_steps, gamma)
         # Half precision cannot hold the difference of two nearly equal losses.
         dtype = torch.promote_types(loss.dtype, torch.float32)
         return ascended.to(dtype) - descended.to(dtype)
 
 
-def _normalised_step(parameters: list[Tensor], gradients: list[Tensor], step_size: float) -> None:
-    """θ ← θ + step_size · g/‖g‖; the step size's scale stays on the device."""
+def _over_norm(gradients: list[Tensor]) -> Tensor:
+    """1/‖g‖ over all of them together, 0 where that is 0/0; stays on the device."""
     norm = torch.nn.utils.get_total_norm(gradients)
-    scale = torch.where(norm > 0, step_size / norm, 0.0)
-    torch._foreach_add_(parameters, torch._foreach_mul(gradients, scale))
+    return torch.where(norm > 0, 1 / norm, 0.0)
+
+
+def _add_scaled(parameters: list[Tensor], gradients: list[Tensor], scale: Tensor) -> None:
+    """θ ← θ + scale · g in one pass over memory, which is what a step costs."""
+    torch._foreach_addcmul_(parameters, gradients, [scale] * len(parameters))

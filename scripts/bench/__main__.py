@@ -1,0 +1,192 @@
+"""Times one iteration of every contestant on every network, side by side and interleaved, and writes results/bench/.
+
+python -m scripts.bench                      all networks at float32, then growth and seeds side by side
+python -m scripts.bench --networks lenet --precision bf16
+"""
+
+import argparse
+import csv
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from salr.training.provenance import provenance
+
+from .contestants import CONTESTANTS, Step, Subject, our_salr, plain_sgd
+from .seeds import seeds_side_by_side
+from .subjects import SIZES, matrix_rate, subject
+
+CYCLE = 2
+"""Iterations timed together: one that SALR measures in and one that it does not."""
+BUDGET = 45.0
+"""Seconds that a network is timed for, at most."""
+
+
+class _Synchronisations(TorchDispatchMode):
+    """Counts the reads of a device's value by the host."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten._local_scalar_dense.default
+        return func(*args, **(kwargs or {}))
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--networks", nargs="+", choices=list(SIZES), default=list(SIZES))
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument("--output", type=Path, default=Path("results/bench"))
+    parser.add_argument("--only-networks", action="store_true", help="neither growth nor seeds")
+    parser.add_argument("--memory", nargs=2, metavar=("NETWORK", "CONTESTANT"), help=argparse.SUPPRESS)
+    chosen = parser.parse_args(arguments)
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    bf16 = chosen.precision == "bf16"
+    if chosen.memory:
+        print(_peak_memory(subject(chosen.memory[0], bf16, device), chosen.memory[1]))
+        return 0
+    made = provenance(device)
+    suffix = f"{device.type}_{chosen.precision}"
+    rows = [row for name in chosen.networks for row in _network(subject(name, bf16, device), bf16, device)]
+    _write(chosen.output / f"step_{suffix}.csv", rows, made)
+    if not chosen.only_networks:
+        _write(chosen.output / f"growth_{suffix}.csv", _growth(bf16, device), made)
+        rate = {str(row["contestant"]): row["ms"] for row in rows if row["network"] == "lenet"}
+        _write(chosen.output / f"seeds_{suffix}.csv", seeds_side_by_side(rate, chosen.precision), made)
+    return 0
+
+
+def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str, object]]:
+    """A row a contestant: medians over interleaved rounds, and of the ratios to the plain loop within each round."""
+    steps = {name: build(timed) for name, build in CONTESTANTS.items()}
+    flops = _flops(timed)
+    times = _interleaved(steps, device, BUDGET)
+    rate = matrix_rate(bf16, device, lambda action: statistics.median(_time(action, device, 3) for _ in range(5)))
+    rows: list[dict[str, object]] = []
+    for name, taken in times.items():
+        ratios = sorted(mine / plain for mine, plain in zip(taken, times["plain SGD"], strict=True))
+        seconds = statistics.median(taken)
+        rows.append(
+            {
+                "network": timed.name,
+                "contestant": name,
+                "ms": round(1e3 * seconds, 3),
+                "ratio_to_plain_sgd": round(statistics.median(ratios), 3),
+                "ratio_low": round(ratios[0], 3),
+                "ratio_high": round(ratios[-1], 3),
+                "rounds": len(taken),
+                f"{timed.unit}_a_second": round(timed.count / seconds),
+                "synchronisations": _synchronisations(steps[name]),
+                "peak_memory_mb": _memory(timed.name, name, bf16) if name in ("plain SGD", "our SGD", "our SALR") else "",
+                "matrix_rate_fraction": round(flops / seconds / rate, 3) if "SGD" in name else "",
+            }
+        )
+        print("  ".join(f"{value}" for value in list(rows[-1].values())[:6]), flush=True)
+    return rows
+
+
+def _interleaved(steps: dict[str, Step], device: torch.device, budget: float) -> dict[str, list[float]]:
+    """Seconds an iteration, one after another within a round, so that whatever disturbs the machine disturbs all."""
+    for step in steps.values():
+        for _ in range(CYCLE):
+            step()
+    times: dict[str, list[float]] = {name: [] for name in steps}
+    begun = time.perf_counter()
+    while (time.perf_counter() - begun < budget and len(times["plain SGD"]) < 40) or len(times["plain SGD"]) < 3:
+        for name, step in steps.items():
+            times[name].append(_time(step, device, CYCLE))
+    return times
+
+
+def _time(action: Callable[[], object], device: torch.device, repeats: int) -> float:
+    _wait(device)
+    begun = time.perf_counter()
+    for _ in range(repeats):
+        action()
+    _wait(device)
+    return (time.perf_counter() - begun) / repeats
+
+
+def _wait(device: torch.device) -> None:
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def _flops(timed: Subject) -> int:
+    step = plain_sgd(timed)
+    with FlopCounterMode(display=False) as counter:
+        step()
+    return counter.get_total_flops()
+
+
+def _synchronisations(step: Step) -> float:
+    """Reads of device values by the host, an iteration. (On a CPU reading is free; on an accelerator it would wait.)"""
+    with _Synchronisations() as counter:
+        for _ in range(CYCLE):
+            step()
+    return counter.count / CYCLE
+
+
+def _memory(network: str, contestant: str, bf16: bool) -> float:
+    """In a process of its own, for a process's peak never falls."""
+    precision = "bf16" if bf16 else "float32"
+    command = [sys.executable, "-m", "scripts.bench", "--memory", network, contestant, "--precision", precision]
+    return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+
+def _peak_memory(timed: Subject, contestant: str) -> float:
+    """MB by which training raises the peak above what the process needs to exist with its network."""
+    device = timed.batch.inputs.device
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    before = _resident_peak()
+    step = CONTESTANTS[contestant](timed)
+    for _ in range(2 * CYCLE):
+        step()
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return round((_resident_peak() - before) / 1024, 1)
+
+
+def _resident_peak() -> int:
+    """KB, of this program alone: ``getrusage`` would start with the peak of the process that started it."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def _growth(bf16: bool, device: torch.device) -> list[dict[str, object]]:
+    """SALR's cost with n1 + n2 (LeNet), against plain SGD."""
+    timed = subject("lenet", bf16, device)
+    steps: dict[str, Step] = {"plain SGD": plain_sgd(timed)}
+    steps |= {f"n1 = n2 = {number}": our_salr(timed, number) for number in (1, 2, 5, 10)}
+    times = _interleaved(steps, device, BUDGET / 2)
+    medians = {name: statistics.median(a / b for a, b in zip(t, times["plain SGD"], strict=True)) for name, t in times.items()}
+    return [{"network": "lenet", "measurement": name, "ratio_to_plain_sgd": round(ratio, 3)} for name, ratio in medians.items()]
+
+
+def _write(path: Path, rows: list[dict[str, object]], made: dict[str, Any]) -> None:
+    """CSV with the machine and the versions in every row."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    machine = {"device": made["device"], "threads": made["threads"], "commit": made["commit"], "torch": made["versions"]["torch"]}
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, [*names, *machine], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, **machine} for row in rows)
+    print(f"{path}\n", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
