@@ -1,7 +1,11 @@
 # Everything runs in .venv, which is made by the first target that needs it and kept up to date with
 # pyproject.toml and constraints.txt. Choose another interpreter with PYTHON=, more arguments with ARGS=.
 
-EXTRAS  = experiments,dev
+EXTRAS   = experiments,dev
+SEEDS    = 30
+PRESET   = paper
+LAUNCHER = local
+TABLES   = $(foreach number,1 2 3 4 5 6 7 8 9,table$(number))
 WORKERS = auto
 PY      = .venv/bin/python
 STAMP   = .venv/.installed
@@ -12,7 +16,7 @@ SHELL   = /bin/sh
 SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test lint format data clean
+.PHONY: help setup demo test lint format data clean tables $(TABLES) plan report bench wandb-sync
 
 help:  ## list the targets
 	@echo "make TARGET [ARGS=...]"
@@ -54,6 +58,24 @@ format: $(STAMP)  ## sort the imports and format the code
 
 data: $(STAMP)  ## download every data set (into SALR_DATA_DIR, else ./datasets)
 	$(PY) scripts/download.py $(ARGS)
+
+tables: $(STAMP)  ## train all nine tables and print them; one: make table1 (SEEDS=, PRESET=paper|short|smoke, LAUNCHER=local|slurm|ray, ARGS=)
+	$(PY) scripts/table.py all --seeds '$(SEEDS)' --preset $(PRESET) --launcher $(LAUNCHER) --override $(ARGS)
+
+$(TABLES): table%: $(STAMP)
+	$(PY) scripts/table.py $* --seeds '$(SEEDS)' --preset $(PRESET) --launcher $(LAUNCHER) --override $(ARGS)
+
+plan: $(STAMP)  ## say what the tables still cost, in runs, gradient calls and time on this device
+	$(PY) scripts/table.py all --plan --seeds '$(SEEDS)' --preset $(PRESET) --override $(ARGS)
+
+report: $(STAMP)  ## make tables, figures and results/report.html from whatever the records hold
+	$(PY) scripts/report.py --seeds '$(SEEDS)' --preset $(PRESET) --override $(ARGS)
+
+bench: $(STAMP)  ## time our steps beside a plain loop's, into results/bench/
+	$(PY) -m scripts.bench $(ARGS)
+
+wandb-sync: $(STAMP)  ## upload the runs that W&B has kept offline
+	$(PY) -m wandb sync --sync-all results/wandb/wandb $(ARGS)
 
 clean:  ## remove caches and builds; data, results and .venv stay
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -75,7 +75,8 @@ def _group(name: str, about: str, width: int) -> str:
 
 def train(config: Config) -> int:
     """Trains a cell and prints what its seeds came to; returns the exit code."""
-    from configs.cell import records_of, train_cell
+    from configs.cell import train_cell
+    from configs.records import records_of
     from salr.records import RecordError
     from salr.reporting import summarise, text_table
 

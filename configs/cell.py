@@ -2,23 +2,12 @@
 
 from pathlib import Path
 
-from salr.records import Run, check_writable, run_key
+from salr.records import check_writable
 
-from .compose import plain
-from .schema import Config, epochs, key_of, seeds_of
+from .records import records_of
+from .schema import Config
 
 ENDED = ("finished", "diverged")
-
-
-def record_of(config: Config, seed: int) -> Run:
-    """Where the run of this configuration and seed is recorded."""
-    key = run_key(key_of(plain(config), epochs(config)))
-    return Run(Path(config.results), config.dataset.name, config.model.name, config.optimizer.name, key, seed)
-
-
-def records_of(config: Config) -> list[Run]:
-    """The records of all its seeds, begun or not."""
-    return [record_of(config, seed) for seed in seeds_of(config)]
 
 
 def train_cell(config: Config) -> dict[int, str]:

@@ -8,8 +8,8 @@ from omegaconf import OmegaConf
 from salr.reporting.published import Published, optimizer_of, table_rows
 from salr.reporting.tables import Table, Wanted, make_table
 
-from .cell import records_of
 from .compose import FOLDER, ConfigError, load
+from .records import records_of
 from .schema import Config, epochs
 
 TABLES = range(1, 10)

@@ -10,8 +10,8 @@ from salr.records import RunBusy
 from salr.training import Event, Listener, Trainer, display, run_side_by_side
 
 from .build import build_parts, build_tracker, device_of, load_data
-from .cell import record_of
 from .compose import plain
+from .records import record_of
 from .schema import Config, epochs
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from configs.cell import records_of, train_cell
+from configs.cell import train_cell
 from configs.compose import load
+from configs.records import records_of
 from salr.reporting import summarise, text_table
 from salr.reporting.figures import error_and_factor
 from train import exit_code

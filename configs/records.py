@@ -1,0 +1,19 @@
+"""Where the runs of a configuration are recorded. No torch here."""
+
+from pathlib import Path
+
+from salr.records import Run, run_key
+
+from .compose import plain
+from .schema import Config, epochs, key_of, seeds_of
+
+
+def record_of(config: Config, seed: int) -> Run:
+    """Where the run of this configuration and seed is recorded."""
+    key = run_key(key_of(plain(config), epochs(config)))
+    return Run(Path(config.results), config.dataset.name, config.model.name, config.optimizer.name, key, seed)
+
+
+def records_of(config: Config) -> list[Run]:
+    """The records of all its seeds, begun or not."""
+    return [record_of(config, seed) for seed in seeds_of(config)]
