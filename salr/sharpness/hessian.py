@@ -13,7 +13,7 @@ from .arguments import check_count, check_positive
 from .dataset_loss import DatasetLoss
 from .evaluation import Closure
 from .no_trace import no_trace
-from .vectors import default_generator, flatten, normal, unflatten
+from .vectors import default_generator, flatten, normal, trainable, unflatten
 
 
 class Estimate(NamedTuple):
@@ -130,9 +130,7 @@ class _HessianProduct:
     def __init__(self, closure: Closure, parameters: Iterable[Tensor]) -> None:
         self._terms: Callable[[], Iterator[Tensor]]
         self._terms = closure.terms if isinstance(closure, DatasetLoss) else lambda: iter([closure()])
-        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
-        if not self._parameters:
-            raise ValueError("no parameter requires a gradient; expected at least one that does")
+        self._parameters = trainable(parameters)
         self.like = flatten(self._parameters)
         self.size = self.like.numel()
 

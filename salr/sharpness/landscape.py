@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from .evaluation import Closure
 from .neighbourhood import Neighbourhood
-from .vectors import default_generator, flatten, normal
+from .vectors import default_generator, flatten, normal, trainable
 
 Index = tuple[int, ...]
 
@@ -28,7 +28,7 @@ def filter_normalised_direction(parameters: Iterable[Tensor], generator: Generat
         One tensor a parameter, of its shape.
     """
     generator = default_generator(generator)
-    return [_direction(parameter.detach(), generator) for parameter in parameters if parameter.requires_grad]
+    return [_direction(parameter.detach(), generator) for parameter in trainable(parameters)]
 
 
 def _direction(parameter: Tensor, generator: Generator) -> Tensor:
@@ -69,7 +69,7 @@ def loss_surface(
     Raises:
         ValueError: directions, axes and parameters do not fit together.
     """
-    parameters = [parameter for parameter in parameters if parameter.requires_grad]
+    parameters = trainable(parameters)
     if not directions or len(directions) != len(coordinates):
         raise ValueError(f"{len(directions)} directions and {len(coordinates)} axes; expected as many of each, at least one")
     for direction in directions:

@@ -9,7 +9,7 @@ from torch import Tensor
 from .evaluation import Closure, Evaluation
 from .no_trace import no_trace
 from .side_state import copy_generators, restore_generators
-from .vectors import flatten, unflatten
+from .vectors import flatten, trainable, unflatten
 
 
 class Neighbourhood:
@@ -32,10 +32,8 @@ class Neighbourhood:
     """∇f(θ), one row; zero for parameters that the loss does not depend on."""
 
     def __init__(self, closure: Closure, parameters: Iterable[Tensor]) -> None:
-        self._evaluation = Evaluation(closure, parameters)
-        self.parameters = self._evaluation.parameters
-        if not self.parameters:
-            raise ValueError("no parameter requires a gradient; expected at least one that does")
+        self.parameters = trainable(parameters)
+        self._evaluation = Evaluation(closure, self.parameters)
         self._start = [parameter.detach().clone() for parameter in self.parameters]
         self._generators = copy_generators({parameter.device for parameter in self.parameters})
         self.loss, self.gradient = self.loss_and_gradient(None)

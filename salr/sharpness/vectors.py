@@ -1,9 +1,17 @@
 """All parameters as one vector, and back."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Generator, Tensor
+
+
+def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
+    """The parameters that require a gradient; raises ValueError where there are none."""
+    found = [parameter for parameter in parameters if parameter.requires_grad]
+    if not found:
+        raise ValueError("no parameter requires a gradient; expected at least one that does")
+    return found
 
 
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
