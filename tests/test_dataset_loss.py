@@ -108,13 +108,18 @@ def test_gradients_add_up_and_are_left_alone_without_grad_mode() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_modes_come_back_after_an_error() -> None:
+@pytest.mark.parametrize("backward", [False, True], ids=["in the loss", "in its gradient"])
+def test_modes_come_back_after_an_error(backward: bool) -> None:
     model = network().train()
 
-    def failing(outputs: Tensor, targets: Tensor) -> Tensor:
+    def fail(*_: Tensor) -> Tensor:
         raise RuntimeError("no loss today")
 
-    closure = DatasetLoss(model, failing, in_batches(5))
+    def fail_later(outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs.register_hook(fail)
+        return outputs.sum()
+
+    closure = DatasetLoss(model, fail_later if backward else fail, in_batches(5))
     with pytest.raises(RuntimeError, match="no loss today") as kept:  # the traceback holds on to the frames
         closure()
     assert model.training, kept
