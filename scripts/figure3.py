@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+"""Recomputes Figure 3: the paper's three sharpness measures on f(θ) = 0.5 θ sin 3θ + 1, ε = 0.1, n1 = n2 = 8.
+
+The paper gives no γ; here γ = ε/8, so that n steps are as long as the ball's radius. Writes figure3.png, .pdf and .csv.
+"""
+
+import argparse
+import csv
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import matplotlib.pyplot as plt
+import torch
+from torch import Tensor
+
+from salr.reporting.figures import COLOURS
+from salr.sharpness import ascent_descent_sharpness, ball_sharpness
+
+EPSILON, STEPS = 0.1, 8
+THETAS = [i / 80 for i in range(241)]  # 0 to 3: beyond lies a minimum below 0, where φ is not meant to be taken
+CHECKED = (0.3, 0.6762526, 1.0, 2.0)
+
+
+class Point(NamedTuple):
+    """f and its sharpness at one θ."""
+
+    theta: float
+    f: float
+    phi: float
+    S: float
+    S_hat: float
+
+
+def measure(theta: float) -> Point:
+    parameter = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
+
+    def f() -> Tensor:
+        return 0.5 * parameter * torch.sin(3 * parameter) + 1
+
+    phi = ball_sharpness(f, [parameter], EPSILON, two_sided=False)
+    two_sided = ball_sharpness(f, [parameter], EPSILON)
+    definition_1 = ascent_descent_sharpness(f, [parameter], EPSILON / STEPS, STEPS, STEPS)
+    return Point(theta, float(f().detach()), float(phi), float(two_sided), float(definition_1))
+
+
+def draw(points: Sequence[Point], path: Path) -> None:
+    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 6.4), sharex=True, layout="constrained", height_ratios=(1, 1.5))
+    theta = [point.theta for point in points]
+    top.plot(theta, [point.f for point in points], color="black", linewidth=1.6)
+    top.set(ylabel="f(θ)", title="f(θ) = 0.5 θ sin 3θ + 1")
+    # Where S and Ŝ are the same, the dashes let the one be seen under the other.
+    bottom.plot(theta, [point.phi for point in points], color=COLOURS[0], label="φ(ε, θ), equation 1", linewidth=1.8)
+    bottom.plot(theta, [point.S for point in points], color=COLOURS[4], label="S(ε, θ), equation 2", linewidth=3.5)
+    bottom.plot(theta, [point.S_hat for point in points], "--", color=COLOURS[2], label="Ŝ(θ), Definition 1", linewidth=1.8)
+    bottom.set(xlabel="θ", ylabel="sharpness", title=f"ε = {EPSILON}, n1 = n2 = {STEPS}, γ = ε/{STEPS}")
+    bottom.legend(frameon=False)
+    for axes in (top, bottom):
+        axes.grid(alpha=0.25)
+    figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
+    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    plt.close(figure)
+
+
+def write(points: Sequence[Point], path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(Point._fields)
+        writer.writerows([f"{value:.8g}" for value in point] for point in points)
+
+
+def main(arguments: Sequence[str], thetas: Sequence[float] = THETAS) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=Path("results/figures"), metavar="DIR", help="default %(default)s")
+    path = parser.parse_args(arguments).output / "figure3"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    print("    θ       f(θ)      φ         S         Ŝ")
+    for point in map(measure, CHECKED):
+        print(" ".join(f"{value:9.6f}" for value in point))
+    points = [measure(theta) for theta in thetas]
+    write(points, path.with_suffix(".csv"))
+    draw(points, path)
+    print(f"Figure 3: {path}.png, .pdf and .csv")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
