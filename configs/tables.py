@@ -85,7 +85,13 @@ def _choose(dataset: str, model: str, preset: str) -> list[str]:
     if preset != "smoke":
         return [f"dataset={dataset}", f"model={model}"]
     smaller = ["model.embedding=16", "model.hidden=16"] if model in _SMOKE_TEXT else []
-    return [f"dataset={_SMOKE_DATA[dataset]}", f"model={_SMOKE_TEXT.get(model, 'mnistfc')}", "trainer.epochs=1", *smaller]
+    return [
+        f"dataset={_SMOKE_DATA[dataset]}",
+        f"model={_SMOKE_TEXT.get(model, 'mnistfc')}",
+        "trainer.epochs=1",
+        "trainer.workers=1",
+        *smaller,
+    ]
 
 
 def read_table(number: int, preset: str, overrides: list[str]) -> Table:

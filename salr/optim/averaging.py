@@ -1,12 +1,13 @@
 """Stochastic weight averaging (Izmailov et al. 2018) on ``torch.optim.swa_utils``, with what it does not have."""
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 T = TypeVar("T")
 
@@ -14,28 +15,34 @@ T = TypeVar("T")
 class WeightAverage:
     """The mean of a model's parameters over the moments at which ``update`` was called.
 
-    The averaged network is ``model``. Its batch statistics belong to no weights until :func:`recompute_batch_statistics` has taken
-    them; do so before every evaluation. Hyper-parameters: appendix D (from three quarters of the epochs on, an update a cycle).
+    The averaged network is ``model``, a copy. Its batch statistics belong to no weights until :func:`recompute_batch_statistics`
+    has taken them; do so before every evaluation. The paper averages from three quarters of the epochs on, once a cycle
+    (appendix D).
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._averaged = AveragedModel(model)
+        self.model = copy.deepcopy(model)
         self._source = model
+        self._updates = 0
+        self._average = get_swa_multi_avg_fn()
 
-    @property
-    def model(self) -> nn.Module:
-        module: nn.Module = self._averaged.module
-        return module
-
+    @torch.no_grad()
     def update(self) -> None:
         """Takes the source's present parameters into the mean."""
-        self._averaged.update_parameters(self._source)
+        averaged: list[Tensor] = list(self.model.parameters())
+        present: list[Tensor] = list(self._source.parameters())
+        if self._updates == 0:
+            torch._foreach_copy_(averaged, present)
+        else:
+            self._average(averaged, present, self._updates)
+        self._updates += 1
 
     def state_dict(self) -> dict[str, Any]:
-        return self._averaged.state_dict()
+        return {"updates": self._updates, "model": self.model.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._averaged.load_state_dict(state)
+        self._updates = state["updates"]
+        self.model.load_state_dict(state["model"])
 
 
 def cyclic_rate(fraction: float, lr_start: float, lr_end: float) -> float:
