@@ -2,6 +2,7 @@
 
 import difflib
 import itertools
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,26 @@ def plain(config: Config) -> dict[str, Any]:
     container = OmegaConf.to_container(OmegaConf.structured(config), resolve=True, throw_on_missing=True, enum_to_str=True)
     assert isinstance(container, dict)
     return {str(name): value for name, value in container.items()}
+
+
+def recorded(values: Mapping[str, Any]) -> Config:
+    """The checked configuration of a record, which holds what :func:`plain` has made of it; what it lacks is as it is today.
+
+    Raises:
+        ConfigError: it is not a configuration, or none that this version knows.
+    """
+    try:
+        # Data sets and networks have types of their own, which their files name; all optimizers have one.
+        chosen = [f"{group}={values[group]['name']}" for group in ("dataset", "model")]
+    except (KeyError, TypeError) as error:
+        raise ConfigError("the recorded configuration names no dataset or no model; expected what train.py records") from error
+    _check_choices(chosen)
+    try:
+        composed = OmegaConf.merge(_compose(chosen), dict(values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"the recorded configuration is not one of this version: {_first_line(error)}") from error
+    assert isinstance(composed, DictConfig)
+    return checked(composed)
 
 
 def _parse(overrides: list[str]) -> list[Any]:
