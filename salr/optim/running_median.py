@@ -38,9 +38,9 @@ class RunningMedian:
 
     def quantile(self, fraction: float) -> Tensor:
         """0-d, linearly interpolated between neighbours (numpy's default); +∞ where no value has been taken in."""
-        place = (self._count - 1).clamp(min=0) * fraction
+        place = (self._count - 1).clamp(min=0).to(self._sorted.dtype) * fraction
         below, above = self._sorted[torch.stack([place.floor(), place.ceil()]).long()]
-        return torch.where(self._count > 0, below + (above - below) * (place - place.floor()).to(below.dtype), torch.inf)
+        return torch.where(self._count > 0, below + (above - below) * (place - place.floor()), torch.inf)
 
     def values(self) -> Tensor:
         """All values taken in, sorted. Waits for the device; for saving."""
