@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation
 
+from .ranks import take_from_first_rank
 from .wrapper import Wrapper
 
 
@@ -26,8 +27,8 @@ class LocalEntropy(Wrapper):
     ``LocalEntropy(Adam(...))`` is Entropy-Adam.
 
     Where the paper and the method's own sources differ, this follows the latter's code: α weighs the old mean, the scope's counter
-    does grow, and the noise has the displacement ε √(2 η') a step. Our own choice: the scope is capped at 1/η', past which the
-    pull would throw x' beyond x and the iteration would diverge.
+    does grow, and the noise has the displacement ε √(2 η') a step. Our own choice: the scope stops growing at ``scope_cap``, 1/η'
+    where none is given, past which the pull throws x' beyond x and in the end the iteration diverges.
 
     The closure is called L times. Give ``step`` an ``advance`` that moves it on to its next batch, which is called before each
     Langevin step but the first, or a closure that takes its next batch by itself.
@@ -38,6 +39,7 @@ class LocalEntropy(Wrapper):
         scope, scope_growth: γ of the first iteration, and by what fraction it grows an iteration.
         noise: ε, in units of the parameters.
         averaging: α, in [0, 1).
+        scope_cap: the largest γ; ``math.inf`` lets it grow as the paper writes it.
 
     Raises:
         ValueError: a value out of range.
@@ -53,6 +55,7 @@ class LocalEntropy(Wrapper):
         scope_growth: float = 1e-3,
         noise: float = 1e-4,
         averaging: float = 0.75,
+        scope_cap: float | None = None,
     ) -> None:
         super().__init__(base)
         if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
@@ -65,38 +68,43 @@ class LocalEntropy(Wrapper):
         for name, value in (("scope", scope), ("scope_growth", scope_growth), ("noise", noise)):
             if not 0 <= value < math.inf:
                 raise ValueError(f"{name} = {value}; expected a finite number >= 0")
+        if scope_cap is not None and not scope_cap > 0:
+            raise ValueError(f"scope_cap = {scope_cap}; expected a number > 0, math.inf for none")
         self.steps, self.inner_lr, self.inner_momentum = steps, inner_lr, inner_momentum
         self.scope, self.scope_growth, self.noise, self.averaging = scope, scope_growth, noise, averaging
+        self.scope_cap = 1 / inner_lr if scope_cap is None else scope_cap
         self._iterations = 0
 
     @property
     def current_scope(self) -> float:
         """γ of the next iteration."""
-        most = 1 / self.inner_lr
-        if self.scope == 0:
-            return 0.0
-        # In logarithms, for (1 + growth)^k overflows a float in the end.
-        logarithm = math.log(self.scope) + self._iterations * math.log1p(self.scope_growth)
-        return most if logarithm >= math.log(most) else math.exp(logarithm)
+        # In logarithms and bounded: the power alone overflows a float in the end.
+        growth = math.exp(min(self._iterations * math.log1p(self.scope_growth), 700))
+        return min(self.scope * growth, self.scope_cap)
+
+    def _step(self, evaluation: Evaluation) -> Tensor:
+        loss = super()._step(evaluation)
+        self._iterations += 1
+        return loss
 
     @torch.no_grad()
-    def _step(self, evaluation: Evaluation) -> Tensor:
+    def _gradient(self, evaluation: Evaluation) -> Tensor:
         loss = evaluation()
         moved, _ = evaluation.gradients()
         start = [parameter.clone() for parameter in moved]
         mean = [parameter.clone() for parameter in moved]
         momentum = [torch.zeros_like(parameter) for parameter in moved]
-        for step in range(self.steps):
-            if step > 0:
-                evaluation.advance()
-                evaluation()
-            self._langevin(moved, [_gradient(parameter) for parameter in moved], start, momentum)
-            torch._foreach_lerp_(mean, moved, 1 - self.averaging)
-        torch._foreach_copy_(moved, start)
+        try:
+            for step in range(self.steps):
+                if step > 0:
+                    evaluation.advance()
+                    evaluation()
+                self._langevin(moved, [_own_or_zero(parameter) for parameter in moved], start, momentum)
+                torch._foreach_lerp_(mean, moved, 1 - self.averaging)
+        finally:
+            torch._foreach_copy_(moved, start)
         for parameter, centre, average in zip(moved, start, mean, strict=True):
             parameter.grad = centre - average
-        self._iterations += 1
-        self._step_base(lambda: loss)
         return loss
 
     def _langevin(self, moved: list[Tensor], gradients: list[Tensor], start: list[Tensor], momentum: list[Tensor]) -> None:
@@ -108,6 +116,7 @@ class LocalEntropy(Wrapper):
         torch._foreach_mul_(change, -self.inner_lr)
         if self.noise > 0:
             noise = [torch.randn_like(parameter) for parameter in moved]
+            take_from_first_rank(noise)
             torch._foreach_add_(change, noise, alpha=self.noise * math.sqrt(2 * self.inner_lr))
         torch._foreach_add_(moved, change)
 
@@ -118,6 +127,6 @@ class LocalEntropy(Wrapper):
         self._iterations = state["iterations"]
 
 
-def _gradient(parameter: Tensor) -> Tensor:
+def _own_or_zero(parameter: Tensor) -> Tensor:
     """Zero for a parameter that another batch's loss does not use."""
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

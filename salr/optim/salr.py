@@ -5,12 +5,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation, ascent_descent_sharpness
 from salr.sharpness.ascent_descent import check_steps
 
+from .ranks import average_over_ranks
 from .running_median import RunningMedian
 from .wrapper import Wrapper
 
@@ -43,6 +44,8 @@ class SALR(Wrapper):
     Raises:
         ValueError: γ ≤ 0, a negative number of steps or none at all, an interval < 1.
     """
+
+    wraps_wrappers = True
 
     def __init__(
         self,
@@ -93,9 +96,7 @@ class SALR(Wrapper):
 
     def _measure(self, evaluation: Evaluation) -> None:
         sharpness = self._sharpness_of(evaluation)
-        if distributed.is_available() and distributed.is_initialized():
-            distributed.all_reduce(sharpness)
-            sharpness /= distributed.get_world_size()
+        average_over_ranks(sharpness)
         if self._history is None:
             self._history = RunningMedian(sharpness.new_empty(0))
         valid = torch.isfinite(sharpness) & (sharpness > 0)
@@ -113,17 +114,21 @@ class SALR(Wrapper):
     @contextmanager
     def _scaled_rates(self) -> Iterator[None]:
         rates = [group["lr"] for group in self.param_groups]
-        kept = [rate.clone() if isinstance(rate, Tensor) else rate for rate in rates]
+        # In place, for a compiled or captured step holds on to this very tensor; once, for groups may share one.
+        tensors = list({id(rate): rate for rate in rates if isinstance(rate, Tensor)}.values())
+        kept = [rate.clone() for rate in tensors]
+        for rate in tensors:
+            rate.mul_(self._factor.to(rate.device))
         for group, rate in zip(self.param_groups, rates, strict=True):
-            if isinstance(rate, Tensor):
-                rate.mul_(self._factor)  # in place: a compiled or captured step holds on to this very tensor
-            else:
+            if not isinstance(rate, Tensor):
                 group["lr"] = rate * (self._factor.item() if self._factor.device.type == "cpu" else self._factor)
         try:
             yield
         finally:
-            for group, rate, value in zip(self.param_groups, rates, kept, strict=True):
-                group["lr"] = rate.copy_(value) if isinstance(rate, Tensor) else value
+            for tensor, value in zip(tensors, kept, strict=True):
+                tensor.copy_(value)
+            for group, rate in zip(self.param_groups, rates, strict=True):
+                group["lr"] = rate
 
     def _own_state(self) -> dict[str, Any]:
         return {

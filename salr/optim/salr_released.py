@@ -20,7 +20,7 @@ class ReleasedSALR(SALR):
     1 where Ŝ lies between the 49th and the 51st percentile of what has been measured.
 
     Accidents that are left out: there the model stays in evaluation mode after an epoch's first measurement, and the
-    parameters stay where the measurement has led them. A measured iteration takes 1 + n1 + n2 gradients and two losses.
+    parameters stay where the measurement has led them. A measured iteration takes 1 + n1 + n2 gradients and a loss.
 
     Raises:
         ValueError: a size that is not positive, and as SALR does.
@@ -37,6 +37,8 @@ class ReleasedSALR(SALR):
         cap: float = 5.0,
     ) -> None:
         super().__init__(base, step_scale, descent_steps, ascent_steps, interval)
+        if descent_steps == 0:
+            raise ValueError("descent_steps = 0; expected at least one, for the descent ends at the lower loss")
         for name, value in (("step_limit", step_limit), ("cap", cap)):
             if not 0 < value < float("inf"):
                 raise ValueError(f"{name} = {value}; expected a finite number > 0")
@@ -51,25 +53,19 @@ class ReleasedSALR(SALR):
         return loss
 
     def _sharpness_of(self, evaluation: Evaluation) -> Tensor:
+        # The update has moved the parameters, so nothing of the training gradient is of use.
         probe = Evaluation(evaluation.closure, evaluation.parameters)
-        with no_trace(probe.parameters), probe.without_trace(self.shared_noise), torch.no_grad():
-            parameters, gradients = probe.gradients()
-
-            def move(scale: float, gradients: list[Tensor]) -> None:
-                for parameter, gradient in zip(parameters, gradients, strict=True):
-                    parameter.add_((gradient * scale).clamp_(-self.step_limit, self.step_limit))
-
-            for step in range(self.ascent_steps):
+        scales = [self.gamma] * self.ascent_steps + [-self.gamma] * self.descent_steps
+        with no_trace(probe.parameters), probe.without_trace(self.shared_noise) as loss, torch.no_grad():
+            for step, scale in enumerate(scales):
                 if step > 0:
-                    probe()
-                move(self.gamma, probe.gradients()[1] if step > 0 else gradients)
-            ascended = probe.loss()
-            for _ in range(self.descent_steps):
-                probe()
-                move(-self.gamma, probe.gradients()[1])
-            descended = probe.loss()
-            dtype = torch.promote_types(ascended.dtype, torch.float32)
-            return ascended.to(dtype) - descended.to(dtype)
+                    loss = probe()
+                if step == self.ascent_steps:
+                    ascended = loss
+                for parameter, gradient in zip(*probe.gradients(), strict=True):
+                    parameter.add_((gradient * scale).clamp_(-self.step_limit, self.step_limit))
+            dtype = torch.promote_types(loss.dtype, torch.float32)
+            return ascended.to(dtype) - probe.loss().to(dtype)
 
     def _factor_of(self, sharpness: Tensor, history: RunningMedian) -> Tensor:
         usual = (history.quantile(0.49) <= sharpness) & (sharpness <= history.quantile(0.51))

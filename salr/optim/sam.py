@@ -6,7 +6,7 @@ from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation
 
-from .wrapper import Wrapper, refuse_wrapper
+from .wrapper import Wrapper
 
 
 class SAM(Wrapper):
@@ -28,13 +28,12 @@ class SAM(Wrapper):
 
     def __init__(self, base: Optimizer, rho: float = 0.05, adaptive: bool = False) -> None:
         super().__init__(base)
-        refuse_wrapper(self)
         if not 0 < rho < float("inf"):
             raise ValueError(f"rho = {rho}; expected a finite number > 0")
         self.rho, self.adaptive = rho, adaptive
 
     @torch.no_grad()
-    def _step(self, evaluation: Evaluation) -> Tensor:
+    def _gradient(self, evaluation: Evaluation) -> Tensor:
         with evaluation.without_trace() as loss:
             parameters, gradients = evaluation.gradients()
             if self.adaptive:
@@ -49,5 +48,4 @@ class SAM(Wrapper):
             perturbed = [parameter.grad for parameter in evaluation.parameters]
         for parameter, gradient in zip(evaluation.parameters, perturbed, strict=True):
             parameter.grad = gradient
-        self._step_base(lambda: loss)
         return loss

@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation
 
-from .wrapper import Wrapper, refuse_wrapper
+from .wrapper import Wrapper
 
 
 class SmoothOut(Wrapper):
@@ -30,24 +30,23 @@ class SmoothOut(Wrapper):
 
     def __init__(self, base: Optimizer, radius: float, adaptive: bool = False) -> None:
         super().__init__(base)
-        refuse_wrapper(self)
         if not 0 < radius < float("inf"):
             raise ValueError(f"radius = {radius}; expected a finite number > 0")
         self.radius, self.adaptive = radius, adaptive
         self._spared: list[bool] = []
 
     @torch.no_grad()
-    def _step(self, evaluation: Evaluation) -> Tensor:
+    def _gradient(self, evaluation: Evaluation) -> Tensor:
         if len(self._spared) != len(self.parameters):
             self._spared = self._batch_norm_parameters(evaluation)
         pairs = zip(self.parameters, self._spared, strict=True)
         perturbed = [parameter for parameter, spared in pairs if not spared and parameter.requires_grad]
         start = [parameter.clone() for parameter in perturbed]
         torch._foreach_add_(perturbed, [self._noise(parameter) for parameter in perturbed])
-        loss = evaluation()
-        torch._foreach_copy_(perturbed, start)
-        self._step_base(lambda: loss)
-        return loss
+        try:
+            return evaluation()
+        finally:
+            torch._foreach_copy_(perturbed, start)
 
     def _noise(self, parameter: Tensor) -> Tensor:
         noise = torch.empty_like(parameter).uniform_(-self.radius, self.radius)

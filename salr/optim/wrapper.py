@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from salr.sharpness import Closure, Evaluation
+from salr.sharpness.side_state import BufferWatch
 
 
 class Wrapper(Optimizer):
@@ -16,13 +17,19 @@ class Wrapper(Optimizer):
     work as on the base itself. ``state_dict`` is the base's with one more entry, named after the wrapper's class. Hooks, deepcopy
     and pickling work as for any optimizer.
 
-    A subclass writes ``_step(evaluation)``, and ``_own_state``/``_load_own_state`` where it has a state of its own.
+    The modules whose buffers it keeps are those that the closure calls at the first step, and at the first one after a parameter
+    group has been added; that one evaluation runs uncompiled.
+
+    A subclass writes ``_gradient(evaluation)`` where it changes the gradient that the base steps with, or ``_step(evaluation)``,
+    and ``_own_state``/``_load_own_state`` where it has a state of its own.
 
     Raises:
-        TypeError: the base is not a ``torch.optim.Optimizer``.
+        TypeError: the base is not a ``torch.optim.Optimizer``, or is a wrapper that this one cannot go around.
     """
 
     base: Optimizer
+    wraps_wrappers = False
+    """SALR alone: it asks for gradients at the parameters, where a wrapper that decides itself takes the base's elsewhere."""
 
     def __init__(self, base: Optimizer) -> None:
         if not isinstance(base, Optimizer):
@@ -30,6 +37,9 @@ class Wrapper(Optimizer):
                 f"{type(self).__name__} got {type(base).__name__}; expected a torch.optim.Optimizer to wrap, "
                 f"as in {type(self).__name__}(torch.optim.SGD(model.parameters(), lr=0.01))"
             )
+        if isinstance(base, Wrapper) and (base.wraps_wrappers or not self.wraps_wrappers):
+            outside, inside = type(self).__name__, type(base).__name__
+            raise TypeError(f"{outside} got {inside}; expected an optimizer that is no wrapper (SALR alone may go around others)")
         # Optimizer.__init__ would build groups and state of its own; unpickling builds the rest alone.
         self.__setstate__({"base": base, "defaults": base.defaults})
 
@@ -49,6 +59,7 @@ class Wrapper(Optimizer):
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         self.base.add_param_group(param_group)
+        self._watch = BufferWatch()
 
     def step(  # type: ignore[override]
         self, closure: Closure | None = None, advance: Callable[[], object] | None = None
@@ -73,10 +84,15 @@ class Wrapper(Optimizer):
                 f"{type(self).__name__}.step() needs a closure, for it evaluates the loss more than once: "
                 "define closure() returning the loss of the current batch and call optimizer.step(closure)"
             )
-        evaluation = closure if isinstance(closure, Evaluation) else Evaluation(closure, self.parameters, advance)
-        return self._step(evaluation)
+        if not isinstance(closure, Evaluation):
+            closure = Evaluation(closure, self.parameters, advance, self._watch)
+        return self._step(closure)
 
     def _step(self, evaluation: Evaluation) -> Tensor:
+        return self._step_base(lambda: self._gradient(evaluation))
+
+    def _gradient(self, evaluation: Evaluation) -> Tensor:
+        """Leaves in ``parameter.grad`` what the base is to step with and returns the loss; the parameters come out as they were."""
         raise NotImplementedError
 
     def _step_base(self, closure: Closure) -> Tensor:
@@ -114,11 +130,9 @@ class Wrapper(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # A scheduler puts a bound method over step; it belongs to the scheduler and cannot be pickled.
-        return {name: value for name, value in self.__dict__.items() if name != "step"}
+        # Whose modules a copy's closure calls, it finds by itself.
+        return {name: value for name, value in self.__dict__.items() if name not in ("step", "_watch")}
 
-
-def refuse_wrapper(outer: Wrapper) -> None:
-    """For a method that decides itself where the base's gradient is taken. Raises TypeError where its base is a wrapper too."""
-    if isinstance(outer.base, Wrapper):
-        outside, inside = type(outer).__name__, type(outer.base).__name__
-        raise TypeError(f"{outside} got {inside}; expected an optimizer that is not a wrapper (SALR may wrap {outside})")
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._watch = BufferWatch()

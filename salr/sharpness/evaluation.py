@@ -1,7 +1,7 @@
 """One way to evaluate a loss for every algorithm of the library, whatever kind of closure the user writes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,25 +50,36 @@ class Evaluation:
             gradients over several micro-batches, and clip them.
         parameters: those whose gradients are wanted; those that do not require one are left out.
         advance: moves the closure on to its next batch; only methods that use several batches an iteration call it.
+        watch: knows the modules that the closure calls, where they have been found before.
 
     Calling the object takes the gradient: ``parameter.grad`` is filled and the detached loss returned. As long as neither the
     parameters nor the gradients have changed since, another call gives the same loss without evaluating again: this is how the
-    gradient of a measurement is also the gradient of the step (its closure argument is this object).
+    gradient of a measurement is also the gradient of the step (its closure argument is this object). What counts as a change is
+    what torch counts; its fused optimizers do not, so an evaluation serves one step of an optimizer.
 
     Raises:
         TypeError: the closure is not callable or does not return a tensor.
         ValueError: its loss is not of one element, depends on no parameter, or has a sparse gradient.
     """
 
-    def __init__(self, closure: Closure, parameters: Iterable[Tensor], advance: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        closure: Closure,
+        parameters: Iterable[Tensor],
+        advance: Callable[[], object] | None = None,
+        watch: BufferWatch | None = None,
+    ) -> None:
         if not callable(closure):
             raise TypeError(f"the closure is {closure!r}; expected a function without arguments that returns the loss")
         self.closure = closure
-        self.parameters = [parameter for parameter in parameters if parameter.requires_grad]
+        self._all = list(parameters)
+        self.parameters = [parameter for parameter in self._all if parameter.requires_grad]
         self._advance = advance
+        self._watch = BufferWatch() if watch is None else watch
         self._memory: _Memory | None = None
         self._replay: tuple[Generators, list[Buffer]] | None = None
-        self._closure_calls_backward = False
+        self._closure_calls_backward = True  # perhaps; its first gradient tells
+        self._closure_differentiates = False
         self._start: list[Tensor] = []
 
     def __call__(self) -> Tensor:
@@ -79,11 +90,15 @@ class Evaluation:
 
     def loss(self) -> Tensor:
         """The loss alone, detached, at the present parameters; gradients are neither taken nor touched."""
-        if self._closure_calls_backward:
-            with torch.no_grad(), _BackwardIgnored():
+        try:
+            with torch.set_grad_enabled(self._closure_differentiates), self._backward_ignored():
                 return self._call()
-        with torch.no_grad():
-            return self._call()
+        except RuntimeError as error:
+            if self._closure_differentiates or "does not require grad" not in str(error):
+                raise
+        # A loss may contain derivatives (a gradient penalty, a differential equation), for which its closure needs the graph.
+        self._closure_differentiates = True
+        return self.loss()
 
     def advance(self) -> None:
         """Moves on to the next batch where the caller has said how; a closure may also do so by itself."""
@@ -138,23 +153,29 @@ class Evaluation:
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self._start)
 
-    def modules(self) -> set[nn.Module]:
-        """The modules that the closure calls, with all theirs, found by one evaluation of the loss that leaves no trace."""
-        generators, watch = copy_generators(self._devices()), BufferWatch()
-        with watch.watching(), torch.no_grad(), _BackwardIgnored():
-            self._call()
-        restore_generators(generators)
-        restore_buffers(watch.buffers)
-        return watch.seen
+    def modules(self) -> Iterable[nn.Module]:
+        """The modules that the closure calls, with all theirs; where unknown, found by a loss evaluated without a trace."""
+        if not self._watch.complete:
+            generators = copy_generators(self._devices())
+            try:
+                with self._watch.watching():
+                    self.loss()
+            finally:
+                restore_generators(generators)
+                restore_buffers(self._watch.buffers)
+        return self._watch.modules
 
     def _evaluate_watched(self) -> _Memory:
-        generators, watch = copy_generators(self._devices()), BufferWatch()
-        with watch.watching():
+        generators = copy_generators(self._devices())
+        with self._watch.watching():
             loss = self._gradient()
-        return self._remember(loss, (generators, watch.buffers))
+        return self._remember(loss, (generators, self._watch.buffers))
+
+    def _backward_ignored(self) -> AbstractContextManager[object]:
+        return _BackwardIgnored() if self._closure_calls_backward else nullcontext()
 
     def _gradient(self) -> Tensor:
-        for parameter in self.parameters:
+        for parameter in self._all:  # also what has been frozen with a gradient of its own, which the base would use again
             parameter.grad = None
         with torch.enable_grad():
             loss = self._call(detach=False)

@@ -22,30 +22,48 @@ def _copy(module: nn.Module, name: str) -> Buffer:
 
 
 class BufferWatch:
-    """Copies the buffers of every module that is called, just before its first call."""
+    """Finds the modules that are called, with all their submodules, and copies their buffers as they were before.
+
+    Finding needs a hook, which compiled code cannot run (it would be compiled anew at every step, or go without): what is called
+    while modules are looked for runs uncompiled. They are looked for once; from then on the buffers of those found are copied.
+    """
 
     def __init__(self) -> None:
         self.buffers: list[Buffer] = []
-        self.seen: set[nn.Module] = set()
+        self.modules: dict[nn.Module, None] = {}
+        self.complete = False
 
     def _before_forward(self, module: nn.Module, _arguments: object) -> None:
-        if module in self.seen:
+        if module in self.modules:
             return
         for child in module.modules():
-            if child not in self.seen:
-                self.seen.add(child)
+            if child not in self.modules:
+                self.modules[child] = None
                 self.buffers.extend(_copy(child, name) for name in child._buffers)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
+        """Within, the closure is called; afterwards ``buffers`` holds what its modules' buffers were at the start."""
+        if self.complete:
+            self.buffers = [_copy(module, name) for module in self.modules for name in module._buffers]
+            yield
+            return
         handle = register_module_forward_pre_hook(self._before_forward)
         try:
-            with warnings.catch_warnings():
-                # A compiled module warns that it runs such a hook twice; the second time nothing is left to copy.
-                warnings.filterwarnings("ignore", message="Using `torch.compile")
+            with _uncompiled():
                 yield
         finally:
             handle.remove()
+        self.complete = True
+
+
+@contextmanager
+def _uncompiled() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # A compiled module warns that such a hook runs for it and for what it has compiled; the second finds nothing new.
+        warnings.filterwarnings("ignore", message="Using `torch.compile")
+        with torch.compiler.set_stance("force_eager"):
+            yield
 
 
 def copy_buffers(buffers: Iterable[Buffer]) -> list[Buffer]:
