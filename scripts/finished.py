@@ -46,7 +46,8 @@ class Finished:
     model: nn.Module
     data: Any
     device: torch.device
-    averaged: bool
+    weights: str
+    """"last" or "average"."""
 
     @property
     def parameters(self) -> list[nn.Parameter]:
@@ -88,9 +89,9 @@ def open_finished(run: Run, device: str) -> Finished:
 
     if run.read_checkpoint(read) is None:
         raise NotMeasurable(f"{run.folder}: checkpoint.pt is missing or damaged; expected the finished run's weights")
-    averaged = parts.average is not None
-    model = parts.model if parts.average is None else parts.average.model
-    return Finished(run, model, data, place, averaged)
+    if parts.average is None:
+        return Finished(run, parts.model, data, place, "last")
+    return Finished(run, parts.average.model, data, place, "average")
 
 
 class Batches:

@@ -128,38 +128,31 @@ def _guarded(folder: Path, names: list[str], examples: int | None, device: str) 
 def measure(run: Run, names: list[str], examples: int | None, device: str) -> dict[str, Any]:
     """Adds to the run's record what it lacks of the named measures, and returns the record. The caller holds the claim."""
     known = run.read_json(FILE) or {}
-    if not _covers(known, examples):
-        known = {}
-    missing = [name for name in names if not set(MEASURES[name][1]) <= known.keys()]
+    if known.get("settings") != SETTINGS:
+        known = {"settings": SETTINGS, "measured": {}}
+    missing = [name for name in names if not _covers(known["measured"].get(name), examples)]
     if missing:
         finished = open_finished(run, device)
         for name in missing:
-            known = {**known, **_measured(name, finished, examples, known.get("seconds", {}))}
-            run.write_json(FILE, known)
+            begun = time.perf_counter()
+            known |= _values(name, finished, examples)
+            known["measured"][name] = {"examples": examples, "seconds": time.perf_counter() - begun}
+            run.write_json(FILE, {**known, "weights": finished.weights, "made_by": provenance(finished.device)})
     return known
 
 
-def _covers(known: Mapping[str, Any], examples: int | None) -> bool:
-    """Whether values that are recorded were measured with today's settings, on at least so many examples."""
-    if known.get("settings") != SETTINGS:
+def _covers(measured: Mapping[str, Any] | None, examples: int | None) -> bool:
+    """Whether a measure has been taken, on at least so many examples."""
+    if measured is None:
         return False
-    before: int | None = known["examples"]
+    before: int | None = measured["examples"]
     return before is None or (examples is not None and before >= examples)
 
 
-def _measured(name: str, finished: Finished, examples: int | None, seconds: Mapping[str, float]) -> dict[str, Any]:
+def _values(name: str, finished: Finished, examples: int | None) -> dict[str, float]:
     title, _, function = MEASURES[name]
-    begun = time.perf_counter()
     with _watched(f"  {finished.run.optimizer} seed {finished.run.seed}: {title}") as tell:
-        values = function(lambda split: finished.loss(split, examples, tell), finished.parameters)
-    return {
-        **values,
-        "seconds": {**seconds, name: time.perf_counter() - begun},
-        "examples": examples,
-        "weights": "average" if finished.averaged else "last",
-        "settings": SETTINGS,
-        "made_by": provenance(finished.device),
-    }
+        return function(lambda split: finished.loss(split, examples, tell), finished.parameters)
 
 
 @contextmanager
