@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import matplotlib.pyplot as plt
 import torch
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from salr.optim import SALR
@@ -143,7 +144,8 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
         raced = [row for row in rows if row["experiment"] == "race" and row["method"] == method]
         shares = [100 * row["left"] / row["starts"] for row in raced]
         share.plot([row["eta0_mu"] for row in raced], shares, style, color=colour, markersize=5, label=method)
-    share.axvline(2 * MU / float(curvature(torch.tensor(MINIMUM))), color="grey", linestyle=":", label="η0 = 2/f″(θ*)")
+    stable = 2 * MU / float(curvature(torch.tensor(MINIMUM)))
+    share.axvline(stable, ymax=0.81, color="grey", linestyle=":", label="η0 = 2/f″(θ*)")
     share.set(xlabel="η0 · μ", ylabel="starts that end in the flat well (%)", xscale="log", title="Who leaves the sharp well")
     ticks = [row["eta0_mu"] for row in raced]
     share.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
@@ -161,8 +163,9 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
     bound.set(yscale="log", xticks=epsilons, xticklabels=[f"{epsilon:g}" for epsilon in epsilons])
     bound.set_xticks([], minor=True)
     for axis in (rate.yaxis, bound.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
-        axis.set_minor_formatter("{x:g}")
+        axis.set_minor_formatter("")
     for axes in (top, rate, share, bound):
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=9, ncols=2 if axes is share else 1)
