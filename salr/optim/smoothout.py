@@ -37,6 +37,7 @@ class SmoothOut(Wrapper):
 
     @torch.no_grad()
     def _gradient(self, evaluation: Evaluation) -> Tensor:
+        evaluation.discard()  # what SALR has taken at θ
         if len(self._spared) != len(self.parameters):
             self._spared = self._batch_norm_parameters(evaluation)
         pairs = zip(self.parameters, self._spared, strict=True)

@@ -153,6 +153,14 @@ class Evaluation:
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, self._start)
 
+    def discard(self) -> None:
+        """Undoes a gradient of :meth:`without_trace` that is of no use for the step: buffers and generators are as before it."""
+        if self._memory is not None and self._memory.before is not None:
+            generators, buffers = self._memory.before
+            restore_generators(generators)
+            restore_buffers(buffers)
+        self._memory = None
+
     def modules(self) -> Iterable[nn.Module]:
         """The modules that the closure calls, with all theirs; where unknown, found by a loss evaluated without a trace."""
         if not self._watch.complete:

@@ -1,0 +1,165 @@
+"""What an iteration of each optimizer does with its closure: how often it is called, what it may contain, what it leaves."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from optim_helpers import METHODS, Problem, build, same
+from torch import Tensor, nn
+from torch.optim import SGD
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from salr.optim import Wrapper
+
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+@every_method
+def test_with_a_zero_rate_nothing_moves_and_statistics_see_each_batch_once(method: str) -> None:
+    problem = Problem()
+    optimizer = build(method, problem, lr=0.0)
+    before = [parameter.clone() for parameter in problem.parameters]
+    problem.train(optimizer, 3)
+    assert same(problem.parameters, before)
+    assert int(problem.model[1].num_batches_tracked) == 3 * METHODS[method].batches
+
+
+@every_method
+def test_gradients_an_iteration(method: str) -> None:
+    problem, backward = Problem(), []
+    problem.parameters[0].register_hook(lambda _: backward.append(1))
+    optimizer = build(method, problem)
+    counts = []
+    for _ in range(4):
+        backward.clear()
+        problem.train(optimizer, 1)
+        counts.append(len(backward))
+    first, other = METHODS[method].first_gradients, METHODS[method].gradients
+    assert counts == [first, other, first, other]
+
+
+@every_method
+def test_the_closure_may_call_backward_itself_and_accumulate(method: str) -> None:
+    ends = []
+    for micro_batches in (0, 1, 2):
+        problem = Problem(noise=False)
+        optimizer = build(method, problem)
+
+        def closure(problem: Problem = problem, micro_batches: int = micro_batches, optimizer: Wrapper = optimizer) -> Tensor:
+            if micro_batches == 0:
+                return problem.loss()
+            optimizer.zero_grad()
+            total = torch.zeros((), dtype=torch.float64)
+            inputs, targets = problem.batches[problem.place % 3]
+            for part in range(micro_batches):
+                logits = problem.model(inputs[part::micro_batches])
+                loss = nn.functional.cross_entropy(logits, targets[part::micro_batches]) / micro_batches
+                loss.backward()
+                total += loss.detach()
+            return total
+
+        for _ in range(6):
+            optimizer.step(closure, problem.advance)
+            problem.advance()
+        ends.append(problem.values())
+        torch.manual_seed(0)
+    assert same(ends[0], ends[1])
+    torch.testing.assert_close(ends[0], ends[2], rtol=1e-9, atol=1e-11)
+
+
+@every_method
+def test_sparse_gradients_are_refused(method: str) -> None:
+    table = nn.Embedding(4, 3, sparse=True)
+    optimizer = METHODS[method].wrap(SGD(table.parameters(), lr=0.1))
+    with pytest.raises(ValueError, match=r"\Aa parameter of shape \(4, 3\) has a torch.sparse_coo gradient; expected dense.*\Z"):
+        optimizer.step(lambda: table(torch.tensor([1, 2])).sum())
+
+
+@every_method
+def test_autocast(method: str) -> None:
+    problem = Problem(dtype=torch.float32)
+    optimizer = build(method, problem)
+
+    def closure() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return problem.loss()
+
+    first = float(optimizer.step(closure))
+    for _ in range(40):
+        optimizer.step(closure)
+    assert float(closure().detach()) < first / 2
+    assert all(parameter.dtype is torch.float32 for parameter in problem.parameters)
+
+
+@every_method
+def test_a_closure_that_fails_leaves_the_parameters_where_they_were(method: str) -> None:
+    for failing in range(1, METHODS[method].first_gradients + 1):
+        problem, optimizer = Problem(), None
+        calls, before = 0, [parameter.clone() for parameter in problem.parameters]
+        optimizer = build(method, problem)
+
+        def closure(failing: int = failing, problem: Problem = problem) -> Tensor:
+            nonlocal calls
+            calls += torch.is_grad_enabled()
+            if calls == failing:
+                raise KeyboardInterrupt
+            return problem.loss()
+
+        with pytest.raises(KeyboardInterrupt):
+            optimizer.step(closure)
+        if method != "released" or failing == 1:  # its update comes first
+            assert same(problem.parameters, before)
+        assert all(group["lr"] == 0.3 for group in optimizer.param_groups)
+
+
+@every_method
+def test_no_value_is_read_by_the_host(method: str) -> None:
+    """With a rate held in a tensor and a fused base, as on an accelerator."""
+
+    class NoReads(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            read = func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+            assert not read, f"{func} waits for the device"
+            return func(*args, **(kwargs or {}))
+
+    problem = Problem(dtype=torch.float32)
+    optimizer = METHODS[method].wrap(SGD(problem.parameters, lr=torch.tensor(0.1), fused=True))
+    with NoReads():
+        problem.train(optimizer, 3)
+    assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.1)
+
+
+@every_method
+def test_a_loss_may_contain_derivatives(method: str) -> None:
+    """A gradient penalty: the closure differentiates, also where its loss alone is asked for."""
+    problem = Problem(noise=False)
+    optimizer = build(method, problem, "adam")
+
+    def closure() -> Tensor:
+        inputs = problem.batches[0][0].clone().requires_grad_()
+        logits = problem.model(inputs)
+        (slope,) = torch.autograd.grad(logits.sum(), inputs, create_graph=True)
+        return nn.functional.cross_entropy(logits, problem.batches[0][1]) + 0.1 * slope.square().mean()
+
+    first = float(optimizer.step(closure))
+    for _ in range(40):
+        optimizer.step(closure)
+    assert float(closure().detach()) < first
+
+
+@every_method
+def test_what_is_wrong_is_said(method: str) -> None:
+    problem = Problem()
+    optimizer, name = build(method, problem), type(build(method, problem)).__name__
+    with pytest.raises(TypeError, match=rf"\A{name}\.step\(\) needs a closure.* call optimizer\.step\(closure\)\Z"):
+        optimizer.step()
+    wrong: list[tuple[type[Exception], str, Callable[[], object]]] = [
+        (TypeError, "the closure returned float; expected the loss as a tensor", lambda: float(problem.loss().detach())),
+        (ValueError, r"a tensor of shape \(2,\); expected a single loss", lambda: torch.stack([problem.loss()] * 2)),
+        (ValueError, "depends on no parameter", lambda: torch.zeros(())),
+    ]
+    for error, message, closure in wrong:
+        with pytest.raises(error, match=message):
+            optimizer.step(closure)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the closure is 3; expected a function"):
+        optimizer.step(3)  # type: ignore[arg-type]
