@@ -1,6 +1,8 @@
 """A finished run as those scripts need it that look at its final weights."""
 
+import argparse
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +13,12 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from configs.build import build_parts, device_of, load_data
-from configs.compose import recorded
-from salr.records import Run
+from configs.compose import ConfigError, recorded
+from data import DataError
+from salr.records import RecordError, Run, RunBusy
 from salr.sharpness import DatasetLoss
 from salr.training.checkpoint import load
+from train import BAD_INPUT, BUSY, FAILED, FINISHED
 
 Tell = Callable[[int, int], None]
 """Is told how far a measurement is: its pass over the data (0 counts them) and the batch of that pass."""
@@ -22,6 +26,30 @@ Tell = Callable[[int, int], None]
 
 class NotMeasurable(Exception):
     """A folder that holds no finished run, or one whose weights cannot be had: one line saying which and why."""
+
+
+def guarded(script: str, folder: Path, work: Callable[[Run], object]) -> int:
+    """Works on the folder's run while holding its claim. What goes wrong is said in one line; returns the exit code."""
+    try:
+        run = run_of(folder)
+        with run.claim():
+            work(run)
+        return FINISHED
+    except RunBusy as error:
+        line, code = str(error), BUSY
+    except (NotMeasurable, ConfigError, DataError, RecordError, ValueError) as error:
+        line, code = str(error), BAD_INPUT
+    except (ImportError, MemoryError, RuntimeError) as error:
+        line, code = f"{folder}: {str(error) or type(error).__name__}", FAILED
+    print(f"{script}: {' '.join(line.split())}", file=sys.stderr)
+    return code
+
+
+def count(text: str) -> int:
+    """An argument that is a whole number >= 1, for argparse."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a whole number >= 1")
+    return int(text)
 
 
 def run_of(folder: Path) -> Run:

@@ -22,9 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from configs.compose import ConfigError
-from data import DataError
-from salr.records import RecordError, Run, RunBusy
+from salr.records import Run
 from salr.sharpness import (
     ascent_descent_sharpness,
     ball_sharpness,
@@ -34,8 +32,8 @@ from salr.sharpness import (
     sam_sharpness,
 )
 from salr.training.provenance import provenance
-from scripts.finished import Finished, NotMeasurable, Tell, open_finished, run_of
-from train import BAD_INPUT, BUSY, FAILED, FINISHED, INTERRUPTED, worst
+from scripts.finished import Finished, Tell, count, guarded, open_finished
+from train import INTERRUPTED, worst
 
 FILE = "sharpness.json"
 SETTINGS: dict[str, Any] = {
@@ -94,35 +92,24 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--sam", action="store_true", help="also SAM's sharpness, ρ = 0.05")
     parser.add_argument("--ball", action="store_true", help="also equation 2, ε = 0.01 (some 130 gradients)")
     parser.add_argument("--hessian", action="store_true", help="also the Hessian's largest eigenvalue and its trace")
-    parser.add_argument("--examples", type=_count, metavar="N", help="the first N images or tokens of a split; default all")
+    parser.add_argument("--examples", type=count, metavar="N", help="the first N images or tokens of a split; default all")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N; default %(default)s")
     chosen = parser.parse_args(arguments)
     names = [name for name in MEASURES if getattr(chosen, name, True)]
+
+    def work(run: Run) -> None:
+        values = measure(run, names, chosen.examples, chosen.device)
+        numbers = (f"{entry} {values[entry]:.6g}" for name in names for entry in MEASURES[name][1])
+        print(f"{run.dataset} {run.model} {run.optimizer} seed {run.seed}: {', '.join(numbers)}", flush=True)
+
     codes = []
     try:
         for folder in chosen.folders:
-            codes.append(_guarded(folder, names, chosen.examples, chosen.device))
+            codes.append(guarded("sharpness.py", folder, work))
     except KeyboardInterrupt:
         print("sharpness.py: interrupted; the same command goes on where it was", file=sys.stderr)
         return INTERRUPTED
     return worst(codes)
-
-
-def _guarded(folder: Path, names: list[str], examples: int | None, device: str) -> int:
-    """Measures a run; what is wrong with it is its own matter, and the others are measured all the same."""
-    try:
-        run = run_of(folder)
-        with run.claim():
-            values = measure(run, names, examples, device)
-    except RunBusy as error:
-        return _say(str(error), BUSY)
-    except (NotMeasurable, ConfigError, DataError, RecordError, ValueError) as error:
-        return _say(" ".join(str(error).split()), BAD_INPUT)
-    except (ImportError, MemoryError, RuntimeError) as error:
-        return _say(f"{folder}: {' '.join(str(error).split()) or type(error).__name__}", FAILED)
-    numbers = (f"{entry} {values[entry]:.6g}" for name in names for entry in MEASURES[name][1])
-    print(f"{run.dataset} {run.model} {run.optimizer} seed {run.seed}: {', '.join(numbers)}", flush=True)
-    return FINISHED
 
 
 def measure(run: Run, names: list[str], examples: int | None, device: str) -> dict[str, Any]:
@@ -165,17 +152,6 @@ def _watched(title: str) -> Iterator[Tell]:
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=console, transient=True) as bar:
         task = bar.add_task(title)
         yield lambda number, batch: bar.update(task, description=f"{title}, pass {number}, batch {batch + 1}")
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a whole number >= 1")
-    return int(text)
-
-
-def _say(line: str, code: int) -> int:
-    print(f"sharpness.py: {line}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

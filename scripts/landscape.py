@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Draws the training loss around a finished run's weights along filter-normalised random directions (Li et al. 2018).
+
+python scripts/landscape.py results/runs/mnist/lenet/sgd-.../seed-0
+python scripts/landscape.py --line 101 --plane 0 --reach 0.5 --examples 2000 RUN_FOLDER
+
+Eval mode, single precision. Leaves landscape_1d.png and landscape_2d.png in the run's folder, and beside them every point as it is
+found (landscape_1d.json, landscape_2d.json): stopped at any moment, the same command goes on with the next point. Another grid
+replaces the points. Exit code: 0 drawn, 1 it failed, 2 not a finished run, 4 another process holds the run, 130 interrupted.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from matplotlib.colors import LogNorm
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from salr.records import Run
+from salr.reporting.figures import COLOURS
+from salr.sharpness import filter_normalised_direction, loss_surface
+from scripts.finished import count, guarded, open_finished
+from train import INTERRUPTED
+
+SEED = 0
+"""Of the directions; the line's is the plane's first one."""
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
+    parser.add_argument("--line", type=_points, default=51, metavar="N", help="points of the line; 0: none (default %(default)s)")
+    parser.add_argument("--plane", type=_points, default=25, metavar="N", help="the plane is N by N; 0: none (default %(default)s)")
+    parser.add_argument("--reach", type=_length, default=1.0, help="how far to go, in filter norms (default %(default)s)")
+    parser.add_argument("--examples", type=count, metavar="N", help="the first N training images or tokens; default all")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N; default %(default)s")
+    chosen = parser.parse_args(arguments)
+
+    def work(run: Run) -> None:
+        for dimensions, points in ((1, chosen.line), (2, chosen.plane)):
+            if points:
+                settings = {"reach": chosen.reach, "points": points, "examples": chosen.examples, "seed": SEED}
+                picture = run.folder / f"landscape_{dimensions}d.png"
+                draw(np.array(grid(run, dimensions, settings, chosen.device)), chosen.reach, picture, _title(run))
+                print(picture, flush=True)
+
+    try:
+        return guarded("landscape.py", chosen.folder, work)
+    except KeyboardInterrupt:
+        print("landscape.py: interrupted; the same command goes on where it was", file=sys.stderr)
+        return INTERRUPTED
+
+
+def grid(run: Run, dimensions: int, settings: dict[str, Any], device: str) -> list[Any]:
+    """The losses, nested as deep as there are dimensions; kept in the run's folder point by point, and taken from there."""
+    name, shape = f"landscape_{dimensions}d.json", (settings["points"],) * dimensions
+    record = run.read_json(name)
+    if record is None or record["settings"] != settings:
+        record = {"settings": settings, "losses": np.full(shape, None).tolist()}
+    losses = np.array(record["losses"], dtype=object)
+    done = {index for index, loss in np.ndenumerate(losses) if loss is not None}
+    print(f"{run.folder.name}, {dimensions}-D: {losses.size} points, {len(done)} of them at hand", file=sys.stderr, flush=True)
+    if len(done) < losses.size:
+        finished = open_finished(run, device)
+        closure = finished.loss("train", settings["examples"], lambda number, batch: None)
+        generator = torch.Generator().manual_seed(settings["seed"])
+        directions = [filter_normalised_direction(finished.parameters, generator) for _ in shape]
+        with _bar(losses.size, len(done)) as bar:
+            for index, loss in loss_surface(closure, finished.parameters, directions, [axis(settings)] * dimensions, skip=done):
+                losses[index] = loss
+                run.write_json(name, {"settings": settings, "losses": losses.tolist()})
+                bar.advance(bar.task_ids[0])
+    return losses.tolist()
+
+
+def axis(settings: dict[str, Any]) -> list[float]:
+    """Symmetric about 0, which is exact."""
+    half = settings["points"] // 2
+    return [settings["reach"] * step / half for step in range(-half, half + 1)]
+
+
+def draw(losses: np.ndarray, reach: float, path: Path, title: str) -> None:
+    """A line or filled contours of losses (0-d points that are not finite are left out), to PNG."""
+    places = np.linspace(-reach, reach, len(losses))
+    losses = np.where(np.isfinite(losses), losses, np.nan)
+    figure, axes = plt.subplots(figsize=(6.4, 4.4) if losses.ndim == 1 else (6.4, 5.2), layout="constrained")
+    if losses.ndim == 1:
+        axes.plot(places, losses, color=COLOURS[0])
+        axes.axvline(0, color="grey", linestyle=":", label="the run's weights")
+        axes.set(ylabel="training loss", yscale="log")
+        axes.grid(alpha=0.25, which="both")
+    else:
+        low, high = np.nanmin(losses), np.nanmax(losses)
+        levels = np.geomspace(low, max(high, 1.001 * low), 25)
+        # The first direction runs to the right.
+        filled = axes.contourf(places, places, losses.T, levels, cmap="cividis", norm=LogNorm())
+        bar = figure.colorbar(filled, label="training loss", ticks=levels[::4])
+        bar.ax.set_yticklabels([f"{level:.2g}" for level in levels[::4]])
+        axes.plot(0, 0, "*", color="white", markeredgecolor="black", markersize=13, label="the run's weights")
+        axes.set(ylabel="second direction (filter norms)", aspect="equal")
+    axes.set(xlabel="first direction (filter norms)", title=title)
+    axes.legend(frameon=losses.ndim == 2)
+    figure.savefig(path, dpi=150, metadata={"Software": None})
+    plt.close(figure)
+
+
+@contextmanager
+def _bar(points: int, done: int) -> Iterator[Progress]:
+    """Shown on a terminal alone."""
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("  points"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        bar.add_task("", total=points, completed=done)
+        yield bar
+
+
+def _title(run: Run) -> str:
+    return f"{run.dataset} {run.model} {run.optimizer}, seed {run.seed}"
+
+
+def _points(text: str) -> int:
+    if not text.isdigit() or (int(text) and (int(text) < 3 or int(text) % 2 == 0)):
+        raise argparse.ArgumentTypeError(f"{text}: expected 0 or an odd number >= 3, so that the weights themselves are a point")
+    return int(text)
+
+
+def _length(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: expected a finite number > 0")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
