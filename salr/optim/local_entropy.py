@@ -30,6 +30,8 @@ class LocalEntropy(Wrapper):
     does grow, and the noise has the displacement ε √(2 η') a step. Our own choice: the scope stops growing at ``scope_cap``, 1/η'
     where none is given, past which the pull throws x' beyond x and in the end the iteration diverges.
 
+    All ranks of ``torch.distributed`` add the same noise, so that their parameters stay the same.
+
     The closure is called L times. Give ``step`` an ``advance`` that moves it on to its next batch, which is called before each
     Langevin step but the first, or a closure that takes its next batch by itself.
 

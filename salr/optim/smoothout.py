@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation
 
+from .ranks import take_from_first_rank
 from .wrapper import Wrapper
 
 
@@ -17,7 +18,7 @@ class SmoothOut(Wrapper):
 
     ``adaptive`` (AdaSmoothOut) rescales the noise of each filter, a slice along a parameter's first dimension, to a times the
     filter's L2 norm. Parameters of batch normalisation are not perturbed, as in the authors' code; which those are is seen by
-    watching one evaluation before the first iteration.
+    watching one evaluation before the first iteration. All ranks of ``torch.distributed`` add the same noise.
 
     Args:
         base: any optimizer of torch.optim.
@@ -43,7 +44,9 @@ class SmoothOut(Wrapper):
         pairs = zip(self.parameters, self._spared, strict=True)
         perturbed = [parameter for parameter, spared in pairs if not spared and parameter.requires_grad]
         start = [parameter.clone() for parameter in perturbed]
-        torch._foreach_add_(perturbed, [self._noise(parameter) for parameter in perturbed])
+        noise = [self._noise(parameter) for parameter in perturbed]
+        take_from_first_rank(noise)
+        torch._foreach_add_(perturbed, noise)
         try:
             return evaluation()
         finally:

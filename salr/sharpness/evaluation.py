@@ -134,9 +134,10 @@ class Evaluation:
         self._replay = (generators if shared_noise else [], buffers)
         try:
             # A view belongs to somebody else's storage (DDP's buckets), which the next gradient overwrites.
-            memory.gradients = [
-                gradient.clone() if gradient is not None and gradient._is_view() else gradient for gradient in memory.gradients
-            ]
+            for parameter in self.parameters:
+                if parameter.grad is not None and parameter.grad._is_view():
+                    parameter.grad = parameter.grad.clone()
+            memory.gradients = [parameter.grad for parameter in self.parameters]
             yield memory.loss
         finally:
             self._replay = None
