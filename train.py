@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Trains a data set, a network and an optimizer over seeds, and leaves a record of every run."""
 
+import argparse
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 from configs.compose import ConfigError, checked, choices, expand, load
 from configs.schema import Config
@@ -43,20 +45,42 @@ def main(arguments: list[str]) -> int:
         width = max(map(len, GROUPS))
         print(HELP.format(groups="".join(_group(name, about, width) for name, about in GROUPS.items())))
         return FINISHED
-    flags = [argument for argument in arguments if argument.startswith("-")]
-    overrides = [argument for argument in arguments if not argument.startswith("-")]
-    several = bool({"-m", "--multirun"} & set(flags))
     try:
+        chosen = _flags(arguments)
         # All combinations are checked before the first one is trained.
-        combinations = expand(overrides) if several else [overrides]
+        combinations = expand(chosen.overrides) if chosen.multirun else [chosen.overrides]
         configs = [cell for combination in combinations for cell in cells_of(load(combination), combination)]
     except ConfigError as error:
         return _refuse(str(error))
     try:
-        return _with_hydra() if flags else worst(train(config) for config in configs)
+        if chosen.cfg or chosen.info:
+            _with_hydra(chosen, arguments)
+            return FINISHED
+        if not chosen.multirun:
+            return worst(train(config) for config in configs)
+        # A launcher that trains elsewhere brings no codes back: then the records tell.
+        return worst(_with_hydra(chosen, arguments) or map(recorded, configs))
     except KeyboardInterrupt:
         print("train.py: interrupted; the same command goes on where it was", file=sys.stderr)
         return INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; train.py --help explains")
+
+
+def _flags(arguments: list[str]) -> argparse.Namespace:
+    """Those of Hydra's flags that can do no harm; it finds them again by itself."""
+    parser = _Parser(add_help=False, allow_abbrev=False)
+    one = parser.add_mutually_exclusive_group()
+    one.add_argument("-m", "--multirun", action="store_true")
+    one.add_argument("-c", "--cfg", choices=("job", "hydra", "all"))
+    one.add_argument("-i", "--info", nargs="?", const="all", choices=("all", "config", "defaults", "defaults-tree", "plugins"))
+    parser.add_argument("-p", "--package")
+    parser.add_argument("--resolve", action="store_true")
+    parser.add_argument("overrides", nargs="*")
+    return parser.parse_intermixed_args(arguments)
 
 
 GROUPS = {
@@ -91,8 +115,15 @@ def train(config: Config) -> int:
 
 def exit_code(states: dict[int, str]) -> int:
     """The worst of what became of the seeds."""
-    codes = {"finished": FINISHED, "busy": BUSY, "diverged": DIVERGED}
+    codes = {"finished": FINISHED, "busy": BUSY, "running": BUSY, "diverged": DIVERGED}
     return worst(codes.get(state, FAILED) for state in states.values())
+
+
+def recorded(config: Config) -> int:
+    """The exit code that a cell's records tell."""
+    from configs.records import records_of
+
+    return exit_code({record.seed: record.state() for record in records_of(config)})
 
 
 def worst(codes: Iterable[int]) -> int:
@@ -101,8 +132,8 @@ def worst(codes: Iterable[int]) -> int:
     return next((code for code in (FAILED, BAD_INPUT, DIVERGED, BUSY) if code in present), FINISHED)
 
 
-def _with_hydra() -> int:
-    """Multirun, with whatever launcher is configured, and Hydra's other flags."""
+def _with_hydra(chosen: argparse.Namespace, arguments: Sequence[str]) -> list[int]:
+    """Multirun, with whatever launcher is configured, and Hydra's other flags. Returns the exit codes of what has run here."""
     import os
 
     import hydra
@@ -119,13 +150,14 @@ def _with_hydra() -> int:
         codes.append(worst(train(cell) for cell in cells))
         return codes[-1]
 
+    sys.argv[1:] = sorted(arguments, key=lambda argument: argument not in chosen.overrides)  # Hydra wants its flags last
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here instead of being printed with a traceback
     GlobalHydra.instance().clear()  # what the checks have initialised, Hydra's own main wants to do itself
     try:
         job()
     except HydraException as error:
-        return _refuse(str(error).splitlines()[0])
-    return worst(codes)
+        codes.append(_refuse(str(error).splitlines()[0]))
+    return codes
 
 
 def _refuse(line: str) -> int:

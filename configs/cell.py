@@ -4,10 +4,8 @@ from pathlib import Path
 
 from salr.records import check_writable
 
-from .records import records_of
+from .records import ENDED, records_of
 from .schema import Config
-
-ENDED = ("finished", "diverged")
 
 
 def train_cell(config: Config) -> dict[int, str]:

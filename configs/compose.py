@@ -18,6 +18,8 @@ from .schema import Config, check, register
 FOLDER = Path(__file__).parent
 GROUPS = ("dataset", "model", "optimizer", "trainer", "tracker", "experiment")
 
+NAMES = ("dataset.name", "model.name", "optimizer.name")  # a record under another one would be a false one
+
 register()
 
 
@@ -34,8 +36,11 @@ def expand(overrides: list[str]) -> list[list[str]]:
     sweeps = []
     for override in _parse(overrides):
         key = override.get_key_element()
-        values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
-        sweeps.append([f"{key}={value}" for value in values])
+        try:
+            values = override.sweep_string_iterator() if override.is_sweep_override() else [override.get_value_element_as_str()]
+            sweeps.append([f"{key}={value}" for value in values])
+        except HydraException as error:
+            raise ConfigError(f"{override.input_line}: expected values to take one after another, as in seeds=1,2") from error
     return [list(combination) for combination in itertools.product(*sweeps)]
 
 
@@ -91,15 +96,25 @@ def recorded(values: Mapping[str, Any]) -> Config:
 
 def _parse(overrides: list[str]) -> list[Any]:
     try:
-        return OverridesParser.create().parse_overrides(overrides)
+        return OverridesParser.create(_hydra().config_loader()).parse_overrides(overrides)
     except OverrideParseException as error:
         raise ConfigError(f"{error.override!r} is not understood; expected name=value, as in optimizer=sgd_salr") from error
 
 
 def _check_choices(overrides: list[str]) -> None:
     for override in _parse(overrides):
+        if override.package is not None:
+            raise ConfigError(f"{override.input_line}: a group has one place; expected {override.key_or_group}=...")
+        if override.key_or_group in NAMES:
+            group = override.key_or_group.partition(".")[0]
+            expected = ", ".join(choices(group))
+            raise ConfigError(f"{override.input_line}: a name is its file's; choose with {group}=, expected one of {expected}")
+        if override.key_or_group == "cells":
+            raise ConfigError(f"{override.input_line}: the cells are an experiment's; expected experiment=...")
         if (override.is_add() or override.is_force_add()) and override.key_or_group not in GROUPS:
             raise ConfigError(f"{override.input_line}: nothing reads an added value; expected one that the configuration has")
+        if "_target_" in override.input_line:
+            raise ConfigError(f"{override.input_line}: no value names code; expected one that the configuration has")
         if override.is_delete():
             raise ConfigError(f"{override.input_line}: nothing can be left out; expected name=value")
         if override.is_sweep_override():
@@ -115,6 +130,8 @@ def _check_choices(overrides: list[str]) -> None:
 def _explain(error: BaseException, overrides: list[str]) -> str:
     """Which override is to blame, and what could have been meant."""
     for override in _parse(overrides):
+        if override.key_or_group.startswith("hydra"):
+            continue  # it is Hydra's own part, and so are the words about it
         path = override.key_or_group.split(".")
         node: Any = _without_values(overrides)
         for depth, name in enumerate(path):
@@ -138,10 +155,15 @@ def _without_values(overrides: list[str]) -> DictConfig:
 
 
 def _compose(overrides: list[str]) -> DictConfig:
+    _hydra()
+    return compose("config", overrides)
+
+
+def _hydra() -> GlobalHydra:
     """Hydra keeps the files that it has read as long as it stays initialised, which makes a table's plan several times faster."""
     if not GlobalHydra.instance().is_initialized():
         initialize_config_dir(str(FOLDER), version_base="1.3")
-    return compose("config", overrides)
+    return GlobalHydra.instance()
 
 
 def _having(path: list[str]) -> str:

@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from .cell import ENDED
-from .records import records_of
+from .records import ENDED, records_of
 from .schema import Config, epochs, seeds_of
 from .schema.dataset import DatasetConfig, TextDatasetConfig
 from .schema.optimizer import gradient_calls

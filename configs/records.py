@@ -7,6 +7,9 @@ from salr.records import Run, run_key
 from .compose import plain
 from .schema import Config, epochs, key_of, seeds_of
 
+ENDED = ("finished", "diverged")
+"""The states of runs that are not trained again."""
+
 
 def record_of(config: Config, seed: int) -> Run:
     """Where the run of this configuration and seed is recorded."""

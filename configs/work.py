@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from salr.records import RunBusy
-from salr.training import Event, Listener, Trainer, display, run_side_by_side
+from salr.training import Event, Listener, Trainer, display, run_side_by_side, sigterm_interrupts
 
 from .build import build_parts, build_tracker, device_of, load_data
 from .compose import plain
-from .records import record_of
+from .records import ENDED, record_of
 from .schema import Config, epochs
 
 
@@ -29,7 +29,7 @@ def train_seeds(config: Config, seeds: list[int]) -> dict[int, str]:
     device = device_of(config)
     workers, threads = _workers(config, len(seeds), device)
     shared = Shared(config, load_data(config, device), device)
-    with display(_title(config, len(seeds), workers, device)) as listen:
+    with sigterm_interrupts(), display(_title(config, len(seeds), workers, device)) as listen:
         if workers > 1:
             return run_side_by_side(train_seed, shared, seeds, workers, threads, listen)
         torch.set_num_threads(threads)
@@ -48,6 +48,8 @@ def train_seed(shared: Shared, seed: int, listen: Listener) -> str:
 
     try:
         with record.claim():
+            if (state := record.state()) in ENDED:
+                return ended(state, "by another process in the meantime")
             trainer = Trainer(
                 run=record,
                 epochs=number,

@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from configs.cell import ENDED, train_cell
+from configs.cell import train_cell
 from configs.compose import ConfigError
 from configs.plan import plan, text
-from configs.records import records_of
+from configs.records import ENDED, records_of
 from configs.schema import Config
 from configs.tables import PRESETS, TABLES, table_cells
 from train import BAD_INPUT, FINISHED, INTERRUPTED, exit_code, worst

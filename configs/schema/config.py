@@ -8,10 +8,12 @@ from omegaconf import MISSING, ListConfig
 
 from . import dataset, model
 from .checks import at_least, expect
-from .dataset import DatasetConfig, ImageDatasetConfig, check_dataset
+from .dataset import DatasetConfig, ImageDatasetConfig, check_dataset, check_schedule
 from .model import ModelConfig, check_model
 from .optimizer import OptimizerConfig, check_optimizer, gradient_calls
 from .trainer import TrackerConfig, TrainerConfig, check_trainer
+
+MOST_SEEDS = 1_000_000  # far more than anybody trains, and a list of them is still made at once
 
 
 @dataclass
@@ -42,7 +44,7 @@ def seeds_of(config: Config) -> list[int]:
     seeds = config.seeds
     expected = "how many (seeds=30) or which (seeds=[0,3,7])"
     if isinstance(seeds, int) and not isinstance(seeds, bool):
-        expect(seeds >= 1, "seeds", seeds, f"{expected}, at least one")
+        expect(1 <= seeds <= MOST_SEEDS, "seeds", seeds, f"{expected}, at least one and at most {MOST_SEEDS}")
         return list(range(seeds))
     expect(isinstance(seeds, list | ListConfig), "seeds", seeds, expected)
     chosen = list(seeds)
@@ -64,9 +66,14 @@ def epochs(config: Config) -> int:
 def check(config: Config) -> None:
     """Raises ValueError with one line where a value is impossible or parts do not fit."""
     seeds_of(config)
+    expect(config.results != "", "results", "''", "a folder for the records")
+    alone = config.cells is not None or (config.cell is None and config.preset == "paper")
+    expect(alone, "cell or preset", "set", "experiment=... with it, for they choose among an experiment's cells")
     check_dataset(config.dataset)
     check_model(config.model)
     check_optimizer(config.optimizer)
+    if config.optimizer.schedule is not None:
+        check_schedule("optimizer.schedule", config.optimizer.schedule)
     check_trainer(config.trainer)
     at_least("the budget in epochs", epochs(config), 1)
     pair = f"model={config.model.name} on dataset={config.dataset.name}"

@@ -124,9 +124,15 @@ def _check_recipe(recipe: RecipeConfig) -> None:
     for name in ("clip_norm", "clip_value"):
         if getattr(recipe, name) is not None:
             above(f"dataset.recipe.{name}", getattr(recipe, name), 0)
-    schedule = recipe.schedule
-    above("dataset.recipe.schedule.factor", schedule.factor, 0)
+    check_schedule("dataset.recipe.schedule", recipe.schedule)
+
+
+def check_schedule(name: str, schedule: ScheduleConfig) -> None:
+    """Raises ValueError with one line; ``name``: where the schedule stands."""
+    above(f"{name}.factor", schedule.factor, 0)
     if schedule.start is not None:
-        at_least("dataset.recipe.schedule.start", schedule.start, 0)
+        at_least(f"{name}.start", schedule.start, 0)
     if schedule.every is not None:
-        at_least("dataset.recipe.schedule.every", schedule.every, 1)
+        at_least(f"{name}.every", schedule.every, 1)
+    for milestone in schedule.milestones or ():
+        at_least(f"{name}.milestones", milestone, 0)

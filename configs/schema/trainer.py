@@ -1,5 +1,6 @@
 """What training and tracking are configured by."""
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -50,7 +51,7 @@ def check_trainer(config: TrainerConfig) -> None:
         at_least("trainer.epochs", config.epochs, 1)
     if config.threads is not None:
         at_least("trainer.threads", config.threads, 1)
-    whole = config.workers.isdigit() and int(config.workers) >= 1
-    expect(whole or config.workers == "auto", "trainer.workers", config.workers, "auto or a whole number >= 1")
-    kind = config.device.split(":")[0]
-    expect(kind in ("auto", "cpu", "cuda", "mps", "xpu"), "trainer.device", config.device, "auto, cpu, cuda, cuda:N, mps or xpu")
+    workers = re.fullmatch(r"auto|[1-9][0-9]*", config.workers) is not None
+    expect(workers, "trainer.workers", config.workers, "auto or a whole number >= 1")
+    device = re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?", config.device) is not None
+    expect(device, "trainer.device", config.device, "auto, cpu, cuda, cuda:N, mps or xpu")

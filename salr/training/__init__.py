@@ -7,6 +7,7 @@ from .pool import run_side_by_side
 from .provenance import device_name
 from .randomness import generator, seed_default
 from .schedule import Schedule, constant, multi_step_decay, step_decay, then_cyclic
+from .signals import sigterm_interrupts
 from .task import Task
 from .tracker import NoTracker, Tracker
 from .trainer import Trainer
@@ -29,6 +30,7 @@ __all__ = [
     "multi_step_decay",
     "run_side_by_side",
     "seed_default",
+    "sigterm_interrupts",
     "step_decay",
     "then_cyclic",
 ]

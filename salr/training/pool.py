@@ -4,6 +4,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import torch.multiprocessing
 
 from .events import Event, Listener
+from .signals import held_back, interrupt_once
 
 Work = Callable[[Any, int, Listener], str]
 """(what all runs share, seed, listener) → the run's state."""
@@ -74,13 +76,15 @@ class _Worker:
         context = torch.multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_serve, args=(work, shared, threads, theirs), daemon=True)
-        self.process.start()
+        with held_back():
+            self.process.start()
         theirs.close()  # so that the worker's death closes the pipe
         self.seed: int | None = None
 
     def give(self, seed: int) -> None:
         self.seed = seed
-        self.connection.send(seed)
+        with suppress(OSError):  # it is dead, which the next look at its pipe finds
+            self.connection.send(seed)
 
     def interrupt(self) -> None:
         if self.process.is_alive() and self.process.pid is not None:
@@ -95,10 +99,17 @@ class _Worker:
 
 
 def _serve(work: Work, shared: Any, threads: int, connection: Connection) -> None:
-    torch.set_num_threads(threads)
+    def tell(message: Event | str) -> None:
+        try:
+            connection.send(message)
+        except OSError:
+            raise KeyboardInterrupt from None  # the parent is gone: the run stops as it would with it
+
     try:
+        interrupt_once()
+        torch.set_num_threads(threads)
         while True:
             seed = connection.recv()
-            connection.send(work(shared, seed, connection.send))
+            tell(work(shared, seed, tell))
     except (EOFError, OSError, KeyboardInterrupt):
         pass  # the parent has closed the pipe, or everything is being interrupted

@@ -56,7 +56,7 @@ class Task:
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
         """Means over all targets: ``loss`` in nats, and ``accuracy`` in percent or ``bits`` a token and ``perplexity``.
 
-        The model is in evaluation mode meanwhile and in its former mode afterwards.
+        The model is in evaluation mode meanwhile, and afterwards in its former mode and without a carried state.
         """
         training = model.training
         model.eval()
@@ -66,9 +66,12 @@ class Task:
                 model.reset_state()  # type: ignore[operator]
             logits, targets = self._forward(model, batch)
             losses.append(cross_entropy(logits, targets, reduction="sum"))
-            hits.append((logits.argmax(1) == targets).sum())
+            if not self.language:
+                hits.append((logits.argmax(1) == targets).sum())
             count += targets.numel()
         model.train(training)
+        if self.language:
+            model.reset_state()  # type: ignore[operator]  # what has been read here is not the training's past
         if not count:
             raise ValueError("there is nothing to evaluate on: the split is empty")
         # One transfer at the end, and a sum in double precision.

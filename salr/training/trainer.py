@@ -20,7 +20,7 @@ from .parts import Parts, Progress
 from .provenance import provenance
 from .randomness import generator, seed_default
 from .task import Batch
-from .tracker import Tracker
+from .tracker import Guarded, Tracker
 
 REPORT_SECONDS = 0.5
 """How often, at most, a run says how far it is within an epoch."""
@@ -59,20 +59,18 @@ class Trainer:
     progress: Progress = field(default_factory=Progress)
     parts: Parts = field(init=False)
 
+    def __post_init__(self) -> None:
+        self.tracker = Guarded(self.tracker)
+
     def train(self) -> str:
         """Trains to the end. Returns the run's state: "finished" or "diverged".
 
         Interrupted at any moment (an exception, a signal, a power cut), the run goes on from its last whole epoch the next time,
         and on a CPU ends bit for bit as if it had never stopped.
         """
-        state = "failed"
-        self._restore()
-        self.run.write_config(self.config)
-        self.run.write_status("running", self.progress.epoch)
-        self._begin_tracking()
-        summary: dict[str, Any] = {}
+        state, summary = "failed", {}
         try:
-            row = (self.run.read_metrics() or [{}])[-1]
+            row = self._begin()
             while self.progress.epoch < self.epochs and _finite(row):
                 row = self._epoch()
             state = "finished" if _finite(row) else "diverged"
@@ -82,18 +80,25 @@ class Trainer:
             self.run.write_status(state, self.progress.epoch)
             raise
         except Exception as error:
-            self.run.write_status(state, self.progress.epoch, reason=" ".join(str(error).split()))
+            state = "failed"
+            self.run.write_status(state, self.progress.epoch, reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
             raise
         finally:
             self.tracker.finish(summary, state)
-            self._tell("ended", state=state, row=summary)
+            if state != "failed":  # of a failure the caller tells, who is handed the error
+                self._tell("ended", state=state, row=summary)
         return state
 
-    def _begin_tracking(self) -> None:
+    def _begin(self) -> dict[str, Any]:
+        """Goes to where the run is. Returns the last epoch's metrics."""
+        row = self._restore()
+        self.run.write_config(self.config)
+        self.run.write_status("running", self.progress.epoch)
         run = self.run
         cell = f"{run.dataset}/{run.model}/{run.optimizer}-{run.key}"
         self.tracker.start(run.seed, f"{cell}/seed-{run.seed}", cell, f"{run.key}-{run.seed}", self.config)
         self._tell("begun")
+        return row
 
     def _epoch(self) -> dict[str, Any]:
         """One epoch, its evaluation and its record."""
@@ -193,12 +198,16 @@ class Trainer:
         self.tracker.log(row)
         self._tell("epoch", row=row)
 
-    def _restore(self) -> None:
+    def _restore(self) -> dict[str, Any]:
         """Goes back to the last whole epoch, if there is one; a checkpoint that does not fit leaves nothing behind."""
+        rows = {row["epoch"]: row for row in self.run.read_metrics()}
 
         def read(path: Path) -> Progress:
             self.parts = self.build()
-            return load(path, self.parts)
+            progress = load(path, self.parts)
+            if progress.epoch not in rows:
+                raise ValueError(f"the metrics of its epoch, {progress.epoch}, are not there")
+            return progress
 
         done = self.run.read_checkpoint(read)
         if done is None:
@@ -206,6 +215,7 @@ class Trainer:
         else:
             self.progress = done
         self.run.keep_metrics(self.progress.epoch)
+        return rows.get(self.progress.epoch, {})
 
     def _end(self, row: dict[str, Any], state: str) -> dict[str, Any]:
         summary = {

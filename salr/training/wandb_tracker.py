@@ -1,17 +1,14 @@
 """Weights & Biases: one run a seed, grouped by cell."""
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-log = logging.getLogger("salr.training")
 
 
 class WandbTracker:
     """Every metric stands against gradient calls, and the epoch is logged with it.
 
-    Whatever fails in W&B is said once on the log, and the run goes on without it.
+    Raises whatever W&B raises (the trainer goes on without it).
 
     Args:
         project, entity, mode, tags: W&B's own words; mode "offline" needs no login.
@@ -23,49 +20,34 @@ class WandbTracker:
         self._run: Any = None
 
     def start(self, seed: int, name: str, group: str, identity: str, config: Mapping[str, Any]) -> None:
-        def start() -> None:
-            import wandb
+        import wandb
 
-            self.directory.mkdir(parents=True, exist_ok=True)
-            # "create_new" and an identity of its own: else runs of one process merge into the first one.
-            self._run = wandb.init(
-                project=self.project,
-                entity=self.entity,
-                mode=self.mode,  # type: ignore[arg-type]
-                dir=str(self.directory),
-                tags=self.tags,
-                id=identity,
-                name=name,
-                group=group,
-                resume="allow",
-                reinit="create_new",
-                config={**config, "seed": seed},
-                settings=wandb.Settings(silent=True, console="off"),
-            )
-            self._run.define_metric("gradient_calls")
-            self._run.define_metric("epoch")
-            self._run.define_metric("*", step_metric="gradient_calls")
-
-        self._safely(start)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # "create_new" and an identity of its own: else runs of one process merge into the first one.
+        self._run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            mode=self.mode,  # type: ignore[arg-type]
+            dir=str(self.directory),
+            tags=self.tags,
+            id=identity,
+            name=name,
+            group=group,
+            resume="allow",
+            reinit="create_new",
+            config={**config, "seed": seed},
+            settings=wandb.Settings(silent=True, console="off"),
+        )
+        self._run.define_metric("gradient_calls")
+        self._run.define_metric("epoch")
+        self._run.define_metric("*", step_metric="gradient_calls")
 
     def log(self, row: Mapping[str, Any]) -> None:
         if self._run is not None:
-            self._safely(lambda: self._run.log(dict(row)))
+            self._run.log(dict(row))
 
     def finish(self, summary: Mapping[str, Any], state: str) -> None:
-        if self._run is None:
-            return
-
-        def finish() -> None:
-            run, self._run = self._run, None
+        run, self._run = self._run, None
+        if run is not None:
             run.summary.update({**summary, "state": state})
             run.finish(exit_code=0 if state == "finished" else 1)
-
-        self._safely(finish)
-
-    def _safely(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except Exception as error:  # W&B raises whatever its service and network raise
-            self._run = None
-            log.warning("W&B: %s; the run goes on without it, its record is on disk", error)
