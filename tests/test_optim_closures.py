@@ -163,3 +163,16 @@ def test_what_is_wrong_is_said(method: str) -> None:
             optimizer.step(closure)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="the closure is 3; expected a function"):
         optimizer.step(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["salr", "released", "sam", "salr+sam"])
+def test_another_optimizers_parameters_get_the_gradient_of_one_evaluation(method: str) -> None:
+    """Two optimizers of one network: the second steps with what the closure's gradient has left, once and not eleven times."""
+    problem, reference = Problem(noise=False), Problem(noise=False)
+    optimizer = METHODS[method].wrap(SGD(problem.parameters[:2], lr=0.0))
+    reference.loss().backward()
+    optimizer.step(problem.loss)
+    mine, expected = problem.model[2].weight.grad, reference.model[2].weight.grad
+    assert mine is not None
+    assert expected is not None
+    torch.testing.assert_close(mine, expected, rtol=0, atol=0)

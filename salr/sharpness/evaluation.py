@@ -74,6 +74,7 @@ class Evaluation:
         self.closure = closure
         self._all = list(parameters)
         self.parameters = [parameter for parameter in self._all if parameter.requires_grad]
+        self._own = {id(parameter) for parameter in self._all}
         self._advance = advance
         self._watch = BufferWatch() if watch is None else watch
         self._memory: _Memory | None = None
@@ -118,7 +119,8 @@ class Evaluation:
         Within the context parameters may be moved and evaluated anywhere. Every evaluation starts from the buffers, and with
         ``shared_noise`` from the random generators, that the first one started from, so that all see the same dropout masks and
         the same recurrent state. At the end parameters, gradients and buffers are bit for bit what a plain step's gradient has
-        left, and so are the generators (without ``shared_noise`` the noise drawn within is simply used up).
+        left, and so are the generators (without ``shared_noise`` the noise drawn within is simply used up). Gradients: also
+        those of the modules' other parameters, which may be another optimizer's.
 
         Yields:
             The loss at the present parameters, 0-d.
@@ -130,14 +132,16 @@ class Evaluation:
         generators, buffers = memory.before
         after = (copy_generators(self._devices()) if shared_noise else [], copy_buffers(buffers))
         self._start = [parameter.detach().clone() for parameter in self.parameters]
+        strangers = [parameter for parameter in self._watch.parameters() if id(parameter) not in self._own]
+        others = [(parameter, _owned(parameter.grad)) for parameter in strangers]
+        for parameter in strangers:
+            parameter.grad = None
+        for parameter in self.parameters:
+            parameter.grad = _owned(parameter.grad)
+        memory.gradients = [parameter.grad for parameter in self.parameters]
         self._memory = None
         self._replay = (generators if shared_noise else [], buffers)
         try:
-            # A view belongs to somebody else's storage (DDP's buckets), which the next gradient overwrites.
-            for parameter in self.parameters:
-                if parameter.grad is not None and parameter.grad._is_view():
-                    parameter.grad = parameter.grad.clone()
-            memory.gradients = [parameter.grad for parameter in self.parameters]
             yield memory.loss
         finally:
             self._replay = None
@@ -146,6 +150,8 @@ class Evaluation:
             self.rewind()
             self._start = []
             for parameter, gradient in zip(self.parameters, memory.gradients, strict=True):
+                parameter.grad = gradient
+            for parameter, gradient in others:
                 parameter.grad = gradient
             self._remember(memory.loss, memory.before)
 
@@ -231,3 +237,8 @@ class Evaluation:
 
     def _devices(self) -> set[torch.device]:
         return {parameter.device for parameter in self.parameters}
+
+
+def _owned(gradient: Tensor | None) -> Tensor | None:
+    """A view belongs to somebody else's storage (DDP's buckets), which the next gradient overwrites."""
+    return gradient.clone() if gradient is not None and gradient._is_view() else gradient

@@ -56,6 +56,11 @@ class BufferWatch:
             handle.remove()
         self.complete = True
 
+    def parameters(self) -> Iterator[Tensor]:
+        """Those of the modules found."""
+        for module in self.modules:
+            yield from module.parameters(recurse=False)
+
 
 @contextmanager
 def _uncompiled() -> Iterator[None]:
