@@ -31,7 +31,7 @@ class NotMeasurable(Exception):
 def guarded(script: str, folder: Path, work: Callable[[Run], object]) -> int:
     """Works on the folder's run while holding its claim. What goes wrong is said in one line; returns the exit code."""
     try:
-        run = run_of(folder)
+        run = finished_run(folder)
         with run.claim():
             work(run)
         return FINISHED
@@ -52,7 +52,7 @@ def count(text: str) -> int:
     return int(text)
 
 
-def run_of(folder: Path) -> Run:
+def finished_run(folder: Path) -> Run:
     """The run of a folder ``.../runs/<dataset>/<model>/<optimizer>-<key>/seed-<n>``. Raises NotMeasurable."""
     path = folder.resolve()
     match = re.fullmatch(r"(.*)/runs/(\w+)/(\w+)/(\w+)-(\w+)/seed-(0|[1-9]\d*)", path.as_posix())
@@ -61,9 +61,13 @@ def run_of(folder: Path) -> Run:
         raise NotMeasurable(f"{folder}: {kind}; expected .../runs/<dataset>/<model>/<optimizer>-<key>/seed-<n>")
     results, dataset, model, optimizer, key, seed = match.groups()
     try:
-        return Run(Path(results), dataset, model, optimizer, key, int(seed))
+        run = Run(Path(results), dataset, model, optimizer, key, int(seed))
     except ValueError as error:
         raise NotMeasurable(f"{folder}: {error}") from error
+    state = run.state()
+    if state != "finished":
+        raise NotMeasurable(f"{folder}: the run is {state}; expected a finished one")
+    return run
 
 
 @dataclass
@@ -90,12 +94,9 @@ def open_finished(run: Run, device: str) -> Finished:
     """Builds what the record describes and puts the final weights into it. The caller holds the run's claim.
 
     Raises:
-        NotMeasurable: the run has not finished, or its configuration or weights are not whole.
+        NotMeasurable: its configuration or its weights are not whole, or do not fit each other.
         ConfigError, ValueError, data.DataError, RecordError: as those who build, load and read say.
     """
-    state = run.state()
-    if state != "finished":
-        raise NotMeasurable(f"{run.folder}: the run is {state}; expected a finished one")
     values = run.read_config()
     if values is None:
         raise NotMeasurable(f"{run.folder}: config.yaml is missing or damaged; expected the one that the training wrote")

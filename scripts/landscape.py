@@ -92,12 +92,12 @@ def draw(losses: np.ndarray, reach: float, path: Path, title: str) -> None:
     """A line or filled contours of losses (0-d points that are not finite are left out), to PNG."""
     places = np.linspace(-reach, reach, len(losses))
     losses = np.where(np.isfinite(losses), losses, np.nan)
-    figure, axes = plt.subplots(figsize=(6.4, 4.4) if losses.ndim == 1 else (6.4, 5.2), layout="constrained")
+    figure, axes = plt.subplots(figsize=(6.4, 4.4) if losses.ndim == 1 else (6.4, 5.2), layout="compressed")
     if losses.ndim == 1:
         axes.plot(places, losses, color=COLOURS[0])
         axes.axvline(0, color="grey", linestyle=":", label="the run's weights")
-        axes.set(ylabel="training loss", yscale="log")
-        axes.grid(alpha=0.25, which="both")
+        axes.set(ylabel="training loss")
+        axes.grid(alpha=0.25)
     else:
         low, high = np.nanmin(losses), np.nanmax(losses)
         levels = np.geomspace(low, max(high, 1.001 * low), 25)
