@@ -39,7 +39,9 @@ class Wrapper(Optimizer):
             )
         if isinstance(base, Wrapper) and (base.wraps_wrappers or not self.wraps_wrappers):
             outside, inside = type(self).__name__, type(base).__name__
-            raise TypeError(f"{outside} got {inside}; expected an optimizer that is not a wrapper (SALR alone may go around others)")
+            raise TypeError(
+                f"{outside} got {inside}; expected an optimizer that is not a wrapper (SALR alone may go around others)"
+            )
         # Optimizer.__init__ would build groups and state of its own; unpickling builds the rest alone.
         self.__setstate__({"base": base, "defaults": base.defaults})
 
