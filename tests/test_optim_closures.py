@@ -10,6 +10,8 @@ from torch.optim import SGD
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from salr.optim import Wrapper
+from salr.sharpness import evaluation, no_trace
+from salr.sharpness.side_state import copy_generators
 
 every_method = pytest.mark.parametrize("method", METHODS)
 
@@ -176,3 +178,37 @@ def test_another_optimizers_parameters_get_the_gradient_of_one_evaluation(method
     assert mine is not None
     assert expected is not None
     torch.testing.assert_close(mine, expected, rtol=0, atol=0)
+
+
+@every_method
+def test_the_generator_of_an_accelerator_ends_where_plain_steps_leave_it(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a pretended accelerator whose generator is a count of draws: the network draws once an evaluation."""
+
+    class Accelerator:
+        drawn = torch.zeros(())
+
+        def get_rng_state(self, device: torch.device) -> Tensor:
+            assert device.type == "cuda"
+            return self.drawn
+
+        def set_rng_state(self, state: Tensor, device: torch.device) -> None:
+            assert device.type == "cuda"
+            self.drawn = state
+
+    accelerator, problem, seen = Accelerator(), Problem(), []
+    monkeypatch.setattr(torch, "get_device_module", lambda _: accelerator)
+    for module in (evaluation, no_trace):  # as if the parameters were there
+        monkeypatch.setattr(module, "copy_generators", lambda _: copy_generators({torch.device("cuda", 0)}))
+
+    def closure() -> Tensor:
+        accelerator.drawn = accelerator.drawn + 1
+        seen.append(float(accelerator.drawn))
+        return problem.loss()
+
+    optimizer = build(method, problem)
+    for iteration in range(1, 5):
+        seen.clear()
+        optimizer.step(closure)
+        assert float(accelerator.drawn) == iteration * METHODS[method].batches
+        if method in ("salr", "sam", "salr+sam"):
+            assert set(seen) == {iteration}  # all evaluations of an iteration see the same noise
