@@ -20,7 +20,7 @@ REQUIREMENTS = PROJECT["dependencies"] + [line for extra in PROJECT["optional-de
 
 # A room imports from the standard library, from itself, and from these.
 FLOORS = {
-    "salr.sharpness": {"torch"},
+    "salr.sharpness": {"torch", "scipy"},  # scipy in one function alone, Keskar's box
     "salr.optim": {"torch", "salr.sharpness"},
     "models": {"torch", "torchvision", "timm"},
     "data": {"torch", "torchvision", "numpy", "sklearn"},
