@@ -212,3 +212,28 @@ def test_the_generator_of_an_accelerator_ends_where_plain_steps_leave_it(method:
         assert float(accelerator.drawn) == iteration * METHODS[method].batches
         if method in ("salr", "sam", "salr+sam"):
             assert set(seen) == {iteration}  # all evaluations of an iteration see the same noise
+
+
+@every_method
+def test_noise_that_only_a_loss_draws_is_given_back(method: str) -> None:
+    """A forward pass may draw less or more where no gradient is taken; the generator still ends where gradients leave it."""
+    problem, drawn = Problem(noise=False), Problem(noise=False)
+
+    def closure(problem: Problem = problem) -> Tensor:
+        return problem.loss() + 0 * torch.rand(1 if torch.is_grad_enabled() else 3).sum()
+
+    torch.manual_seed(0)
+    build(method, problem).step(closure)
+    torch.manual_seed(0)
+    if "smoothout" in method:
+        for parameter in problem.parameters:
+            torch.empty_like(parameter).uniform_()
+    for _ in range(METHODS[method].batches):
+        torch.rand(1)
+        if "local_entropy" in method:
+            for parameter in problem.parameters:
+                torch.randn_like(parameter)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    build(method, drawn).step(lambda: closure(drawn))
+    assert torch.equal(torch.rand(1), after)
