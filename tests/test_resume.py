@@ -1,8 +1,10 @@
 """A run that is killed or interrupted at any moment goes on from its last whole epoch, and ends as if it had never stopped."""
 
 import random
+import re
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,47 +12,73 @@ from train_helpers import SMALL, command, epochs_done, left, runs, until
 
 import train
 
-IMAGES = SMALL
 TEXT = (
     "dataset=pydoc",
     "dataset.batch_size=128",
     "dataset.sequence_length=200",
     "model=lstm_char",
-    "model.embedding=8",
-    "model.hidden=8",
+    "model.embedding=4",
+    "model.hidden=4",
+    "optimizer.salr.interval=6",
     "trainer.epochs=3",
     "trainer.threads=1",
 )
 CELLS = {
-    "sgd": ("optimizer=sgd", "optimizer.schedule.start=2", *IMAGES),
-    "sgd_salr": ("optimizer=sgd_salr", *IMAGES),
-    "adam_salr": ("optimizer=adam_salr", "optimizer.base.lr=0.001", *IMAGES),
-    "entropy_sgd_salr": ("optimizer=entropy_sgd_salr", *IMAGES),
-    "swa": ("optimizer=swa", "optimizer.averaging.start=0.5", *IMAGES),
+    "sgd": ("optimizer=sgd", "optimizer.schedule.start=2", *SMALL),
+    "sgd_salr": ("optimizer=sgd_salr", *SMALL),
+    "adam_salr": ("optimizer=adam_salr", "optimizer.base.lr=0.001", *SMALL),
+    "entropy_sgd_salr": ("optimizer=entropy_sgd_salr", *SMALL),
+    "swa": ("optimizer=swa", "optimizer.averaging.start=0.5", "model=lenet", *SMALL),
     "text": ("optimizer=adam_salr", *TEXT),
 }
 
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_killed_at_any_moment_it_ends_as_if_never_stopped(cell: str, tmp_path: Path) -> None:
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    whole, killed = [*CELLS[cell], f"results={tmp_path / 'whole'}"], [*CELLS[cell], f"results={tmp_path / 'killed'}"]
     begun = time.monotonic()
-    assert train.main([*CELLS[cell], f"results={whole}"]) == 0
-    length = time.monotonic() - begun
-    (expected,) = runs(whole).values()
-    total = len(expected.read_metrics())
+    assert train.main(whole) == 0
+    expected = runs(tmp_path / "whole")[0]
+    epochs = len(expected.read_metrics())
+    length = (time.monotonic() - begun) / epochs
 
     chance, said = random.Random(cell), []
-    for kill in range(4):
-        with command(tmp_path, *CELLS[cell], f"results={killed}") as run:
-            wanted = min(kill, total - 1)
-            until(lambda: not run.running or any(epochs_done(r) >= wanted for r in runs(killed).values()))  # noqa: B023
-            time.sleep(chance.uniform(0, 1) * length / total)
+    for kill in range(epochs):
+        with command(tmp_path / "here", *killed) as run:
+            # From the start to the end: a kill while it starts, one within each epoch, or while that is being recorded.
+            until(lambda: not run.running or epochs_done(tmp_path / "killed") >= kill)  # noqa: B023
+            time.sleep(chance.uniform(0, length))
             run.send(signal.SIGKILL)
             assert run.wait() in (0, -signal.SIGKILL)
             said.append(run.text)
-    with command(tmp_path, *CELLS[cell], f"results={killed}") as run:
+    with command(tmp_path / "here", *killed) as run:
         assert run.wait() == 0, run.text
-    (survivor,) = runs(killed).values()
-    print(length, said, run.text)
-    assert left(survivor) == left(expected)
+        said.append(run.text)
+    assert left(runs(tmp_path / "killed")[0]) == left(expected)
+    lines = re.findall(r"^  seed 0: epoch (\d+)/", "".join(said), re.MULTILINE)
+    assert max(Counter(lines).values()) == 1  # an epoch that was told of is not trained again
+    assert "set aside" not in "".join(said)
+    assert "Traceback" not in "".join(said)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_ends_cleanly_and_the_same_command_goes_on(number: signal.Signals, tmp_path: Path) -> None:
+    long = [*CELLS["sgd_salr"], "seeds=2", "trainer.epochs=6"]
+    assert train.main([*long, f"results={tmp_path / 'whole'}"]) == 0
+    stopped = tmp_path / "stopped"
+    with command(tmp_path / "here", *long, f"results={stopped}") as run:
+        until(lambda: epochs_done(stopped) >= 2)
+        run.send(number)
+        assert run.wait() == 130
+        assert "train.py: interrupted; the same command goes on where it was\n" in run.text
+        assert "seed 0: interrupted" in run.text
+        assert "Traceback" not in run.text
+    interrupted = runs(stopped)[0]
+    assert interrupted.state() == "interrupted"
+    assert (interrupted.read_json("status.json") or {})["state"] == "interrupted"
+    assert not interrupted.is_claimed()
+    with command(tmp_path / "here", *long, f"results={stopped}") as run:
+        assert run.wait() == 0
+        assert re.search(r"seed 0: goes on after epoch [1-5] of 6", run.text)
+    for seed, expected in runs(tmp_path / "whole").items():
+        assert left(runs(stopped)[seed]) == left(expected)

@@ -26,7 +26,7 @@ class Command:
 
     def __init__(self, folder: Path, *arguments: str) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["train", "configs.work"])
+        context.set_forkserver_preload(["train", "configs.work", "sklearn.datasets"])
         with contextlib.chdir(ROOT):
             forkserver.ensure_running()
         folder.mkdir(exist_ok=True)
@@ -91,10 +91,11 @@ def runs(results: Path) -> dict[int, Run]:
     return {run.seed: run for run in find_runs(results)}
 
 
-def epochs_done(run: Run) -> int:
-    """Whole lines of metrics; safe to ask while the run is at work."""
-    path = run.folder / "metrics.jsonl"
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def epochs_done(results: Path, seed: int = 0) -> int:
+    """Lines of metrics; safe to ask while the run is at work."""
+    run = runs(results).get(seed)
+    path = None if run is None else run.folder / "metrics.jsonl"
+    return path.read_bytes().count(b"\n") if path is not None and path.exists() else 0
 
 
 def left(run: Run) -> dict[str, Any]:
