@@ -1,9 +1,11 @@
 """The files of the data sets: fetched from a real server, checked, and refused by name where they are not the official ones."""
 
 import io
+import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import urllib.error
 from collections.abc import Callable, Iterator
@@ -124,13 +126,27 @@ def test_a_root_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 # Fetched
 
 
-def test_the_next_mirror_is_tried_until_one_serves_the_official_file(tmp_path: Path, serve: Serve) -> None:
+def test_the_next_mirror_is_tried_until_one_serves_the_official_file(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The system's folder for temporary files may be on another disk, from which nothing can be renamed into place.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not used"))
     good, other = b"the official content", b"the 0fficial content"
     host = serve({"/good": good, "/other": other})
     wanted = official("text.txt", good, f"{host}/absent", f"{host}/other", f"{host}/cut/good", f"{host}/good")
     source = FileSet("ptb", "some/folder", (wanted,), "pydoc")
     assert source.read(tmp_path, download=True) == {"text.txt": good}
     assert entries(tmp_path) == ["some/folder/text.txt"]
+
+
+def test_a_silent_mirror_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "SILENCE", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the connection and never answers
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
+        with pytest.raises(DataError) as refused:
+            FileSet("ptb", "folder", (official("a", b"first", url),), "pydoc").read(tmp_path, download=True)
+    assert_one_line(refused.value, "ptb: a missing in", "timed out")
+    assert socket.getdefaulttimeout() is None
 
 
 def test_no_mirror_with_the_official_file_leaves_nothing(tmp_path: Path, serve: Serve) -> None:
