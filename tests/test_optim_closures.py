@@ -6,7 +6,7 @@ import pytest
 import torch
 from optim_helpers import METHODS, Problem, build, same
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import LBFGS, SGD
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from salr.optim import Wrapper
@@ -237,3 +237,44 @@ def test_noise_that_only_a_loss_draws_is_given_back(method: str) -> None:
     torch.manual_seed(0)
     build(method, drawn).step(lambda: closure(drawn))
     assert torch.equal(torch.rand(1), after)
+
+
+@pytest.mark.parametrize("method", ["salr", "sam", "salr+sam"])
+def test_all_evaluations_of_an_iteration_start_from_the_same_carried_state(method: str) -> None:
+    class Carrying(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(()))
+            self.register_buffer("state", torch.zeros(()))
+            self.seen: list[float] = []
+
+        def forward(self) -> Tensor:
+            self.seen.append(float(self.state))
+            self.state = self.state + 1
+            return (self.weight - self.state) ** 2
+
+    model = Carrying()
+    optimizer = METHODS[method].wrap(SGD(model.parameters(), lr=0.01))
+    for iteration in range(3):
+        model.seen.clear()
+        optimizer.step(model)
+        assert set(model.seen) == {iteration}
+    assert float(model.state) == 3
+
+
+@pytest.mark.parametrize("method", ["salr", "released"])
+def test_the_first_step_over_lbfgs_is_its_own(method: str) -> None:
+    """The first factor is 1, and a base may call its closure at many points."""
+    problem, plain = Problem(noise=False), Problem(noise=False)
+    options = {"lr": 0.5, "max_iter": 6, "line_search_fn": "strong_wolfe"}
+    METHODS[method].wrap(LBFGS(problem.parameters, **options)).step(problem.loss)
+    reference = LBFGS(plain.parameters, **options)
+
+    def closure() -> Tensor:
+        reference.zero_grad()
+        loss = plain.loss()
+        loss.backward()
+        return loss
+
+    reference.step(closure)
+    assert same(problem.values(), plain.values())
