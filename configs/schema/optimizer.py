@@ -116,6 +116,9 @@ def check_optimizer(config: OptimizerConfig) -> None:
     base = config.base
     above("optimizer.base.lr", base.lr, 0)
     at_least("optimizer.base.weight_decay", base.weight_decay, 0)
+    for name, value, owner in (("momentum", base.momentum, BaseName.sgd), ("betas", base.betas, BaseName.adam)):
+        if value is not None and base.name is not owner:
+            raise ValueError(f"optimizer.base.{name} = {value}: an option of {owner.value}; the base here is {base.name.value}")
     if base.momentum is not None:
         within("optimizer.base.momentum", base.momentum, 0, 1)
     if base.betas is not None:

@@ -1,0 +1,28 @@
+"""The examples of the README run as they stand, with torch alone."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
+def test_an_example_runs(name: str) -> None:
+    code = f"import runpy, sys; runpy.run_path({str(EXAMPLES / name)!r} + '.py', run_name='__main__'); "
+    code += "assert not {'hydra', 'pandas', 'torchvision', 'scipy'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=EXAMPLES.parent, check=False)
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"\d\.\d+", done.stdout)
+
+
+def test_all_ranks_use_one_rate() -> None:
+    """The loss is of one's own batch, the factor is everybody's."""
+    command = [sys.executable, str(EXAMPLES / "ddp.py")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    factors = re.findall(r"factor (\S+)", done.stdout)
+    assert len(factors) == 2
+    assert factors[0] == factors[1] != "1.000000"
