@@ -119,6 +119,11 @@ def test_a_zero_gradient_is_a_zero_step() -> None:
     assert float(ascent_descent_sharpness(lambda: x**2, [x])) == 0.0
 
 
+def test_half_precision_holds_the_difference_in_single() -> None:
+    x = torch.ones(4, dtype=torch.bfloat16, requires_grad=True)
+    assert ascent_descent_sharpness(lambda: (x**2).sum(), [x], 0.1).dtype is torch.float32
+
+
 @pytest.mark.parametrize("calls_backward", [False, True])
 def test_nine_gradients_and_two_losses_a_measurement(calls_backward: bool) -> None:
     model, loss = small_problem()
