@@ -6,9 +6,10 @@ import os
 import runpy
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import forkserver
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -24,14 +25,14 @@ TIMES = {"seconds", "evaluation_seconds"}
 class Command:
     """``python train.py`` in a folder and a process of its own, forked off in no time from one that has imported torch already."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})) -> None:
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload(["train", "configs.work", "sklearn.datasets"])
         with contextlib.chdir(ROOT):
             forkserver.ensure_running()
         folder.mkdir(exist_ok=True)
         self._output = folder.with_name(f"{folder.name}-{time.monotonic_ns()}.txt")
-        self.process = context.Process(target=_command, args=(folder, self._output, arguments))
+        self.process = context.Process(target=_command, args=(folder, self._output, arguments, dict(environment)))
         self.process.start()
 
     def wait(self, seconds: float = 120) -> int:
@@ -56,7 +57,8 @@ class Command:
         return self._output.read_text() if self._output.exists() else ""
 
 
-def _command(folder: Path, output: Path, arguments: tuple[str, ...]) -> None:
+def _command(folder: Path, output: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT, 0o666)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
@@ -68,8 +70,8 @@ def _command(folder: Path, output: Path, arguments: tuple[str, ...]) -> None:
 
 
 @contextlib.contextmanager
-def command(folder: Path, *arguments: str) -> Iterator[Command]:
-    started = Command(folder, *arguments)
+def command(folder: Path, *arguments: str, **options: Any) -> Iterator[Command]:
+    started = Command(folder, *arguments, **options)
     try:
         yield started
     finally:

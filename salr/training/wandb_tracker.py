@@ -44,7 +44,7 @@ class WandbTracker:
 
     def log(self, row: Mapping[str, Any]) -> None:
         if self._run is not None:
-            self._run.log(dict(row))
+            self._run.log(dict(row), step=row["epoch"])  # its own count would start anew where a run goes on
 
     def finish(self, summary: Mapping[str, Any], state: str) -> None:
         run, self._run = self._run, None
