@@ -14,7 +14,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 def test_an_example_runs(name: str) -> None:
     code = f"import runpy, sys; runpy.run_path({str(EXAMPLES / name)!r} + '.py', run_name='__main__'); "
     code += "assert not {'hydra', 'pandas', 'torchvision', 'scipy'} & set(sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=EXAMPLES.parent, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=EXAMPLES.parent, check=False)
     assert done.returncode == 0, done.stderr
     assert re.search(r"\d\.\d+", done.stdout)
 

@@ -101,7 +101,7 @@ def higher_is_better(metric: str) -> bool:
 
 def make_table(number: int, wanted: Iterable[Wanted], preset: str = "paper") -> Table:
     """Reads the records. Nothing that has not finished is averaged; p-values are corrected over the table's comparisons."""
-    cells = tuple(_measure(cell) for cell in wanted)
+    cells = tuple(_measure(cell, preset) for cell in wanted)
     comparisons = list(_compare(cells))
     adjusted = holm([comparison.difference.p for comparison in comparisons])
     corrected = (
@@ -111,13 +111,13 @@ def make_table(number: int, wanted: Iterable[Wanted], preset: str = "paper") -> 
     return Table(number, cells, tuple(corrected), preset)
 
 
-def _measure(wanted: Wanted) -> Cell:
+def _measure(wanted: Wanted, preset: str) -> Cell:
     values, rows = {}, []
     states: Counter[str] = Counter()
     for run in wanted.runs:
         state = run.state()
         summary = run.read_json("summary.json") if state == "finished" else None
-        value = None if summary is None else _value(run, summary, wanted.published)
+        value = None if summary is None else _value(run, summary, wanted.published, preset)
         if value is None or summary is None:
             states["missing" if state == "absent" else "unmeasured" if state == "finished" else state] += 1
         else:
@@ -126,11 +126,13 @@ def _measure(wanted: Wanted) -> Cell:
     return Cell(wanted, values, dict(states), tuple(rows))
 
 
-def _value(run: Run, summary: dict[str, Any], published: Published) -> float | None:
+def _value(run: Run, summary: dict[str, Any], published: Published, preset: str) -> float | None:
     """The run's number in the table's unit; None where it has not been measured."""
     if published.metric == "sharpness_1e-3":
         measured = run.read_json("sharpness.json")
-        return None if measured is None else 1e3 * float(measured["ascent_descent"])
+        # A measure on a part of the training set is none of the table's, unless the table is for trying things out.
+        whole = measured is not None and (preset == "smoke" or measured["measured"]["ascent_descent"]["examples"] is None)
+        return 1e3 * float(measured["ascent_descent"]) if measured is not None and whole else None
     if published.metric == "accuracy_percent":
         return summary.get("test_accuracy")
     return summary.get("test_loss" if published.dataset == "war_and_peace" else "test_perplexity")
