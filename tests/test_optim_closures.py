@@ -41,6 +41,27 @@ def test_gradients_an_iteration(method: str) -> None:
 
 
 @every_method
+def test_a_resumed_run_evaluates_as_often_as_one_that_never_stopped(method: str) -> None:
+    problem, calls = Problem(), [0, 0]
+
+    def closure() -> Tensor:
+        calls[torch.is_grad_enabled()] += 1
+        return problem.loss()
+
+    optimizer = build(method, problem)
+    for _ in range(3):
+        optimizer.step(closure)
+    resumed = build(method, problem)
+    resumed.load_state_dict(optimizer.state_dict())
+    counts = []
+    for one in (optimizer, resumed):
+        calls[:] = 0, 0
+        one.step(closure)
+        counts.append(tuple(calls))
+    assert counts[0] == counts[1]
+
+
+@every_method
 def test_the_closure_may_call_backward_itself_and_accumulate(method: str) -> None:
     ends = []
     for micro_batches in (0, 1, 2):

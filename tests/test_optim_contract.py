@@ -84,6 +84,16 @@ def test_a_copy_goes_its_own_way(method: str, way: str) -> None:
 
 
 @every_method
+def test_an_optimizer_is_pickled_without_the_network_that_it_has_seen(method: str) -> None:
+    problem = Problem()
+    problem.model.register_forward_hook(lambda *_: None)  # cannot be pickled
+    optimizer = build(method, problem)
+    problem.train(optimizer, 2)
+    other = pickle.loads(pickle.dumps(optimizer))  # noqa: S301 - our own bytes
+    assert same(other.parameters, problem.parameters)
+
+
+@every_method
 def test_a_scheduler_owns_the_base_rate(method: str) -> None:
     problem = Problem()
     optimizer = build(method, problem)
