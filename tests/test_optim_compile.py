@@ -66,3 +66,13 @@ def test_a_compiled_network_trains_alike(way: str, method: str, calls_backward: 
     torch.testing.assert_close(compiled.values(), plain.values())
     assert graphs[3:] == [graphs[3]] * 5
     assert 1 <= graphs[3] <= 2  # with and without a gradient
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_a_scripted_network_keeps_its_buffers() -> None:
+    plain, scripted = problem(), problem()
+    scripted.model = torch.jit.script(scripted.model)
+    for each in (plain, scripted):
+        torch.manual_seed(0)
+        each.train(build("salr", each), 3)
+    torch.testing.assert_close(scripted.values(), plain.values())

@@ -39,13 +39,13 @@ class BufferWatch:
         for child in module.modules():
             if child not in self.modules:
                 self.modules[child] = None
-                self.buffers.extend(_copy(child, name) for name in child._buffers)
+                self.buffers.extend(_copy(child, name) for name, _ in child._buffers.items())
 
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Within, the closure is called; afterwards ``buffers`` holds what its modules' buffers were at the start."""
         if self.complete:
-            self.buffers = [_copy(module, name) for module in self.modules for name in module._buffers]
+            self.buffers = [_copy(module, name) for module in self.modules for name, _ in module._buffers.items()]
             yield
             return
         handle = register_module_forward_pre_hook(self._before_forward)
