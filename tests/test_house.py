@@ -47,7 +47,9 @@ def test_a_page_names_only_what_exists(page: Path) -> None:
     # Only what is set as code is a command.
     code = re.findall(r"^```.*?^```|^    .*?$|`.+?`", text, re.MULTILINE | re.DOTALL)
     named = {target for piece in code for target in re.findall(r"^[ `$]*make ([a-z][a-z0-9-]*)", piece, re.MULTILINE)}
-    assert named <= make_targets()
+    for target in named:  # make itself says whether it knows one, patterns included
+        known = subprocess.run(["make", "-n", "-C", ROOT, target], capture_output=True, text=True, check=False)
+        assert known.returncode == 0, known.stderr
 
 
 def test_published_tables_are_whole() -> None:
