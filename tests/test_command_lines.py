@@ -149,7 +149,7 @@ def test_a_process_refuses_within_seconds(line: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=30)
 @given(st.lists(st.text(max_size=30), max_size=3), st.booleans())
 def test_any_text_is_refused_or_understood(arguments: list[str], several: bool) -> None:
     with suppress(ConfigError):
@@ -157,7 +157,7 @@ def test_any_text_is_refused_or_understood(arguments: list[str], several: bool) 
             load(combination)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10)
 @given(st.sampled_from(["optimizer.base.lr", "dataset.batch_size", "model.dropout", "seeds"]), st.floats())
 def test_any_number_is_refused_or_within_its_range(name: str, value: float) -> None:
     with suppress(ConfigError):

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from train_helpers import ROOT, SMALL, command, epochs_done, left, runs, until
+from train_helpers import ROOT, SMALL, command, epochs_done, gone, left, runs, until
 
 import data.files
 import train
@@ -133,11 +133,11 @@ def test_seeds_differ_and_a_seed_repeats_itself(tmp_path: Path) -> None:
 
 def test_16_bits_validation_and_recomputed_statistics_train(tmp_path: Path) -> None:
     options = ["trainer.precision=bf16", "trainer.recompute_batch_statistics=true", "dataset.validation=true"]
-    arguments = [*SMALL, "model=mobilenetv2", "trainer.epochs=1", *options, f"results={tmp_path}"]
+    arguments = [*SMALL, "model=mobilenetv2", "dataset.batch_size=400", "trainer.epochs=1", *options, f"results={tmp_path}"]
     assert train.main(arguments) == 0
     (row,) = runs(tmp_path)[0].read_metrics()
     assert {"validation_loss", "validation_accuracy", "test_accuracy"} <= set(row)
-    assert row["gradient_calls"] == row["iteration"] == 1294 // 128
+    assert row["gradient_calls"] == row["iteration"] == 1294 // 400
 
 
 def test_results_that_cannot_be_written_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -196,7 +196,7 @@ def test_the_worst_code_tells(codes: list[int], expected: int) -> None:
 
 # Side by side.
 
-ALONG = [*SMALL, "optimizer=sgd_salr", "seeds=4", "trainer.epochs=6"]
+ALONG = [*SMALL, "optimizer=sgd_salr", "seeds=3", "trainer.epochs=12"]
 
 
 def test_side_by_side_is_one_after_another_and_a_death_costs_one_run(tmp_path: Path) -> None:
@@ -209,11 +209,11 @@ def test_side_by_side_is_one_after_another_and_a_death_costs_one_run(tmp_path: P
         assert pid not in (os.getpid(), beside.process.pid)
         os.kill(pid, signal.SIGKILL)
         assert beside.wait() == 1
-        assert "4 runs on cpu, 2 side by side" in beside.text
+        assert "3 runs on cpu, 2 side by side" in beside.text
         assert "seed 1: failed: its process ended with exit code -9" in beside.text
         assert "Traceback" not in beside.text
     states = {seed: run.state() for seed, run in runs(results).items()}
-    assert states == {0: "finished", 1: "interrupted", 2: "finished", 3: "finished"}
+    assert states == {0: "finished", 1: "interrupted", 2: "finished"}
     with command(tmp_path / "here", *arguments) as again:
         assert again.wait() == 0
         assert "seed 1: goes on after epoch" in again.text
@@ -235,6 +235,4 @@ def test_an_interrupt_stops_all_that_run_side_by_side(tmp_path: Path) -> None:
         assert run.text.endswith("train.py: interrupted; the same command goes on where it was\n")
     assert {seed: run.state() for seed, run in runs(results).items()} == {0: "interrupted", 1: "interrupted"}
     assert {(run.read_json("status.json") or {})["state"] for run in runs(results).values()} == {"interrupted"}
-    for pid in workers:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+    assert all(map(gone, workers))

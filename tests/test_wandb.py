@@ -136,7 +136,7 @@ def test_three_seeds_in_one_process_are_three_runs(tmp_path: Path, trap: dict[st
 
 
 def test_a_run_that_goes_on_is_the_same_run(tmp_path: Path, trap: dict[str, str]) -> None:
-    arguments = [*TRACKED, "trainer.epochs=8", f"results={tmp_path / 'results'}"]
+    arguments = [*TRACKED, "trainer.epochs=20", f"results={tmp_path / 'results'}"]
     with command(tmp_path / "here", *arguments, environment=trap) as run:
         until(lambda: epochs_done(tmp_path / "results") >= 2)
         run.send(signal.SIGTERM)
@@ -152,7 +152,7 @@ def test_a_run_that_goes_on_is_the_same_run(tmp_path: Path, trap: dict[str, str]
     steps = [row["_step"] for row in first.rows + second.rows]
     assert steps == [row["epoch"] for row in first.rows + second.rows]
     assert steps == sorted(set(steps))
-    assert set(range(1, 9)) - set(steps) <= {first.rows[-1]["epoch"] + 1}  # recorded, but stopped before it was told
+    assert set(range(1, 21)) - set(steps) <= {first.rows[-1]["epoch"] + 1}  # recorded, but stopped before it was told
 
 
 @pytest.mark.parametrize("broken", ["not installed", "init", "no folder"])

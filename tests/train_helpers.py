@@ -18,7 +18,7 @@ from torch import Tensor
 from salr.records import Run, find_runs
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("model=lenet", "dataset.batch_size=128", "trainer.epochs=4", "trainer.threads=1")
+SMALL = ("model=lenet", "dataset.batch_size=240", "trainer.epochs=4", "trainer.threads=1")
 TIMES = {"seconds", "evaluation_seconds"}
 
 
@@ -44,8 +44,10 @@ class Command:
         return self.process.exitcode
 
     def send(self, number: int) -> None:
+        """Unless it has ended already."""
         assert self.process.pid is not None
-        os.kill(self.process.pid, number)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.process.pid, number)
 
     @property
     def running(self) -> bool:
@@ -84,8 +86,18 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.002)
+        time.sleep(0.02)
     return value
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet has."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
 def runs(results: Path) -> dict[int, Run]:

@@ -31,10 +31,16 @@ def run_side_by_side(work: Work, shared: Any, seeds: Sequence[int], workers: int
     on to all: each run is left as interrupted, and KeyboardInterrupt is raised here.
     """
     waiting, states = deque(seeds), dict.fromkeys(seeds, "failed")
-    crew = [_Worker(work, shared, threads) for _ in range(min(workers, len(seeds)))]
+    crew: list[_Worker] = []
+
+    def hire() -> None:
+        if waiting:
+            crew.append(_Worker(work, shared, threads))
+            crew[-1].give(waiting.popleft())
+
     try:
-        for worker in crew:
-            worker.give(waiting.popleft())
+        for _ in range(workers):
+            hire()
         while any(worker.seed is not None for worker in crew):
             busy = {worker.connection: worker for worker in crew if worker.seed is not None}
             for connection in wait(list(busy)):
@@ -49,9 +55,7 @@ def run_side_by_side(work: Work, shared: Any, seeds: Sequence[int], workers: int
                     listen(Event(seed, "ended", 0, 0, state="failed", text=text))
                     worker.close()
                     crew.remove(worker)
-                    if waiting:
-                        crew.append(_Worker(work, shared, threads))
-                        crew[-1].give(waiting.popleft())
+                    hire()
                     continue
                 if isinstance(message, Event):
                     listen(message)

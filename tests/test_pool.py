@@ -1,0 +1,141 @@
+"""Runs in processes of their own: order, shared memory, death, and the end of everything."""
+
+import multiprocessing
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from train_helpers import gone, until
+
+from salr.training import Event, Listener, run_side_by_side, sigterm_interrupts
+from salr.training.signals import held_back, interrupt_once
+
+Shared = tuple[Path, Tensor]
+
+
+def work(shared: Shared, seed: int, listen: Listener) -> str:
+    """Leaves a mark in the folder and a count in the shared tensor; seed 13 kills its own process."""
+    folder, counts = shared
+    (folder / f"begun-{seed}").write_text(f"{os.getpid()} {torch.get_num_threads()}")
+    listen(Event(seed, "begun", 0, 1))
+    if seed == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    counts[seed] += 1
+    listen(Event(seed, "epoch", 1, 1, {"loss": seed / 7}))
+    return "diverged" if seed == 2 else "finished"
+
+
+def patient(shared: Shared, seed: int, listen: Listener) -> str:
+    """Waits for an interrupt, and says whether it came to its end undisturbed."""
+    folder, _ = shared
+    (folder / f"begun-{seed}").write_text(str(os.getpid()))
+    try:
+        while True:
+            listen(Event(seed, "running", 0, 1))
+            time.sleep(0.01)
+    except KeyboardInterrupt:
+        (folder / f"ending-{seed}").touch()
+        time.sleep(0.5)
+        (folder / f"ended-{seed}").touch()
+        raise
+
+
+def patiently(folder: Path) -> None:
+    run_side_by_side(patient, (folder, torch.zeros(1)), [0, 1], workers=2, threads=1, listen=lambda event: None)
+
+
+def marks(folder: Path, kind: str) -> list[Path]:
+    return sorted(folder.glob(f"{kind}-*"))
+
+
+def pids(folder: Path) -> list[int]:
+    return [int(mark.read_text().split()[0]) for mark in marks(folder, "begun")]
+
+
+def test_all_seeds_in_order_and_a_death_costs_one(tmp_path: Path) -> None:
+    seeds, counts, events = [4, 13, 0, 2, 7], torch.zeros(14), []
+    states = run_side_by_side(work, (tmp_path, counts), seeds, workers=1, threads=1, listen=events.append)
+    assert list(states.items()) == [(4, "finished"), (13, "failed"), (0, "finished"), (2, "diverged"), (7, "finished")]
+    assert counts.nonzero().flatten().tolist() == [0, 2, 4, 7]  # the data are shared, not copied
+    told = [(event.seed, event.kind) for event in events]
+    assert told == [
+        *((4, "begun"), (4, "epoch"), (13, "begun"), (13, "ended"), (0, "begun")),
+        *((0, "epoch"), (2, "begun"), (2, "epoch"), (7, "begun"), (7, "epoch")),
+    ]
+    died = events[3]
+    assert (died.state, died.text) == ("failed", "its process ended with exit code -9")
+    assert [event.row["loss"] for event in events if event.row] == [seed / 7 for seed in (4, 0, 2, 7)]
+    used = [int((tmp_path / f"begun-{seed}").read_text().split()[0]) for seed in seeds]
+    assert used[0] == used[1] != used[2] == used[3] == used[4]
+    assert os.getpid() not in used
+    assert all(map(gone, used))
+    assert {mark.read_text().split()[1] for mark in marks(tmp_path, "begun")} == {"1"}
+
+
+def test_an_interrupt_waits_until_each_has_ended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A terminal sends it to every process, and the parent passes it on besides: the second one disturbs nothing."""
+
+    def listen(event: Event) -> None:
+        if len(marks(tmp_path, "begun")) == 2:
+            for pid in pids(tmp_path):
+                os.kill(pid, signal.SIGINT)
+            until(lambda: len(marks(tmp_path, "ending")) == 2)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_side_by_side(patient, (tmp_path, torch.zeros(1)), [0, 1, 2], workers=2, threads=1, listen=listen)
+    assert [mark.name for mark in marks(tmp_path, "ended")] == ["ended-0", "ended-1"]
+    assert all(map(gone, pids(tmp_path)))
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_runs_are_interrupted_when_their_parent_is_killed(tmp_path: Path) -> None:
+    parent = multiprocessing.get_context("forkserver").Process(target=patiently, args=(tmp_path,))
+    parent.start()
+    until(lambda: len(marks(tmp_path, "begun")) == 2)
+    parent.kill()
+    until(lambda: len(marks(tmp_path, "ended")) == 2)
+    until(lambda: all(map(gone, pids(tmp_path))))
+
+
+def test_an_interrupt_while_the_processes_start_is_kept_for_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """They load torch for seconds, and would fill the screen with where in that they were."""
+    with held_back():
+        child = multiprocessing.get_context("spawn").Process(target=_interrupted, args=(tmp_path,))
+        child.start()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGINT)
+    child.join()
+    assert child.exitcode == 0
+    assert (tmp_path / "interrupted").exists()
+    assert capfd.readouterr().err == ""
+
+
+def _interrupted(folder: Path) -> None:
+    try:
+        interrupt_once()
+        time.sleep(60)
+    except KeyboardInterrupt:
+        (folder / "interrupted").touch()
+
+
+def test_a_termination_is_an_interrupt_for_a_while() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(KeyboardInterrupt), sigterm_interrupts():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_another_thread_leaves_signals_alone() -> None:
+    def enter() -> bool:
+        with sigterm_interrupts():
+            return signal.getsignal(signal.SIGTERM) is before
+
+    before = signal.getsignal(signal.SIGTERM)
+    with ThreadPoolExecutor(1) as threads:
+        assert threads.submit(enter).result()
