@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, SGD
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from salr.optim import Wrapper
+from salr.optim import SALR, Wrapper
 from salr.sharpness import evaluation, no_trace
 from salr.sharpness.side_state import copy_generators
 
@@ -88,6 +88,54 @@ def test_the_closure_may_call_backward_itself_and_accumulate(method: str) -> Non
         torch.manual_seed(0)
     assert same(ends[0], ends[1])
     torch.testing.assert_close(ends[0], ends[2], rtol=1e-9, atol=1e-11)
+
+
+@every_method
+def test_a_closure_may_change_its_gradients_by_hand(method: str) -> None:
+    """Also where its loss alone is asked for, in which case nothing is differentiated and stand-ins are changed."""
+    ends = []
+    for by_hand in (False, True):
+        problem = Problem(noise=False)
+        optimizer = build(method, problem)
+
+        def closure(by_hand: bool = by_hand, problem: Problem = problem, optimizer: Wrapper = optimizer) -> Tensor:
+            loss = problem.loss() / (1 if by_hand else 2)
+            if by_hand:
+                optimizer.zero_grad()
+                loss.backward()
+                for parameter in problem.parameters:
+                    assert parameter.grad is not None
+                    parameter.grad /= 2
+                loss = loss / 2
+            return loss
+
+        for _ in range(4):
+            optimizer.step(closure, problem.advance)
+            problem.advance()
+        ends.append(problem.values())
+        torch.manual_seed(0)
+    torch.testing.assert_close(*ends)
+
+
+@pytest.mark.parametrize("zeroed", [False, True])
+@pytest.mark.parametrize("steps", [0, 1, 3])
+def test_evaluating_the_loss_alone_does_not_touch_the_training_gradient(zeroed: bool, steps: int) -> None:
+    problem = Problem(noise=False)
+    optimizer = SALR(SGD(problem.parameters, lr=0.0), descent_steps=steps, ascent_steps=1)
+    expected = torch.autograd.grad(problem.loss(), problem.parameters)
+
+    def closure() -> Tensor:
+        if zeroed:
+            optimizer.zero_grad()
+        loss = problem.loss()
+        loss.backward()
+        for parameter in problem.parameters:
+            assert parameter.grad is not None
+            parameter.grad /= 2  # a change that shows when it is made twice
+        return loss
+
+    optimizer.step(closure)
+    assert same([2 * parameter.grad for parameter in problem.parameters if parameter.grad is not None], list(expected))
 
 
 @every_method

@@ -182,6 +182,18 @@ def test_smoothout_perturbs_all_but_batch_normalisation() -> None:
     assert int(model[1].num_batches_tracked) == 1
 
 
+def test_the_noise_of_a_scalar_is_in_proportion_to_it() -> None:
+    scale, seen = nn.Parameter(torch.tensor(4.0)), []
+    optimizer = SmoothOut(torch.optim.SGD([scale], lr=0.0), 0.1, adaptive=True)
+
+    def closure() -> Tensor:
+        seen.append(abs(float(scale.detach()) - 4))
+        return scale**2
+
+    optimizer.step(closure)
+    assert seen[-1] == pytest.approx(0.4)
+
+
 def test_released_salr() -> None:
     """Measured after the update: five clipped ascent steps, then five descent steps from there; capped, and 1 near the median."""
     import numpy as np

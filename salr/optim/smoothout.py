@@ -56,8 +56,7 @@ class SmoothOut(Wrapper):
         noise = torch.empty_like(parameter).uniform_(-self.radius, self.radius)
         if not self.adaptive:
             return noise
-        filters = parameter.flatten(1) if parameter.dim() > 1 else parameter.unsqueeze(1)
-        drawn = noise.flatten(1) if parameter.dim() > 1 else noise.unsqueeze(1)
+        filters, drawn = (tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(-1, 1) for tensor in (parameter, noise))
         norms = torch.linalg.vector_norm(drawn, dim=1, keepdim=True)
         scale = self.radius * torch.linalg.vector_norm(filters, dim=1, keepdim=True) / norms
         return (drawn * torch.where(norms > 0, scale, 0.0)).view_as(noise)

@@ -1,7 +1,7 @@
 """One way to evaluate a loss for every algorithm of the library, whatever kind of closure the user writes."""
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,12 +22,16 @@ from .side_state import (
 Closure = Callable[[], Tensor]
 
 
-class _BackwardIgnored(TorchFunctionMode):
-    """Lets a closure that calls ``backward`` itself be evaluated for its loss alone."""
+class _BackwardReplaced(TorchFunctionMode):
+    """Does something else where a closure calls ``backward``, so that it can be evaluated for its loss alone."""
+
+    def __init__(self, instead: Callable[[], None]) -> None:
+        super().__init__()
+        self._instead = instead
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.backward or func is torch.autograd.backward:
-            return None
+            return self._instead()
         return func(*args, **(kwargs or {}))
 
 
@@ -82,6 +86,7 @@ class Evaluation:
         self._closure_calls_backward = True  # perhaps; its first gradient tells
         self._closure_differentiates = False
         self._start: list[Tensor] = []
+        self._first: list[Tensor | None] = []
 
     def __call__(self) -> Tensor:
         if self._memory is not None and self._holds(self._memory):
@@ -92,7 +97,7 @@ class Evaluation:
     def loss(self) -> Tensor:
         """The loss alone, detached, at the present parameters; gradients are neither taken nor touched."""
         try:
-            with torch.set_grad_enabled(self._closure_differentiates), self._backward_ignored():
+            with torch.set_grad_enabled(self._closure_differentiates), self._gradients_set_aside():
                 return self._call()
         except RuntimeError as error:
             if self._closure_differentiates or "does not require grad" not in str(error):
@@ -138,7 +143,7 @@ class Evaluation:
             parameter.grad = None
         for parameter in self.parameters:
             parameter.grad = _owned(parameter.grad)
-        memory.gradients = [parameter.grad for parameter in self.parameters]
+        memory.gradients = self._first = [parameter.grad for parameter in self.parameters]
         self._memory = None
         self._replay = (generators if shared_noise else [], buffers)
         try:
@@ -148,7 +153,7 @@ class Evaluation:
             restore_generators(after[0])
             restore_buffers(after[1])
             self.rewind()
-            self._start = []
+            self._start, self._first = [], []
             for parameter, gradient in zip(self.parameters, memory.gradients, strict=True):
                 parameter.grad = gradient
             for parameter, gradient in others:
@@ -186,8 +191,28 @@ class Evaluation:
             loss = self._gradient()
         return self._remember(loss, (generators, self._watch.buffers))
 
-    def _backward_ignored(self) -> AbstractContextManager[object]:
-        return _BackwardIgnored() if self._closure_calls_backward else nullcontext()
+    @contextmanager
+    def _gradients_set_aside(self) -> Iterator[None]:
+        """Within, ``backward`` differentiates nothing; whatever the closure then does with its gradients, it does to stand-ins."""
+        if not self._closure_calls_backward:
+            yield
+            return
+        kept = [parameter.grad for parameter in self.parameters]
+        first = self._first or kept  # the training gradient; any later one has served already and may stand in
+
+        def stand_in() -> None:
+            for parameter, gradient, own in zip(self.parameters, kept, first, strict=True):
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter) if gradient is None or gradient is own else gradient
+
+        for parameter in self.parameters:
+            parameter.grad = None
+        try:
+            with _BackwardReplaced(stand_in):
+                yield
+        finally:
+            for parameter, gradient in zip(self.parameters, kept, strict=True):
+                parameter.grad = gradient
 
     def _gradient(self) -> Tensor:
         for parameter in self._all:  # also what has been frozen with a gradient of its own, which the base would use again
