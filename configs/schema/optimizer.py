@@ -100,7 +100,9 @@ def gradient_calls(config: OptimizerConfig) -> float:
         calls = 2
     if config.salr is not None:
         salr = config.salr
-        calls += (max(salr.descent_steps - 1, 0) + max(salr.ascent_steps - 1, 0)) / salr.interval
+        later = max(salr.descent_steps - 1, 0) + max(salr.ascent_steps - 1, 0)
+        # SmoothOut's training gradient is not at θ, so that the measurement's first one is its own.
+        calls += (later + (config.smoothout is not None)) / salr.interval
     if config.released is not None:
         calls += (config.released.descent_steps + config.released.ascent_steps) / config.released.interval
     return calls
@@ -113,6 +115,9 @@ def batches(config: OptimizerConfig) -> int:
 
 def check_optimizer(config: OptimizerConfig) -> None:
     """Raises ValueError with one line: which value, and what was expected."""
+    for alternatives in (("smoothout", "sam", "local_entropy"), ("salr", "released")):
+        chosen = [part for part in alternatives if getattr(config, part) is not None]
+        expect(len(chosen) <= 1, "optimizer", " + ".join(chosen), f"at most one of {', '.join(alternatives)}")
     base = config.base
     above("optimizer.base.lr", base.lr, 0)
     at_least("optimizer.base.weight_decay", base.weight_decay, 0)
@@ -132,6 +137,7 @@ def check_optimizer(config: OptimizerConfig) -> None:
         for name in ("step_scale", "step_limit", "cap"):
             above(f"optimizer.released.{name}", getattr(config.released, name), 0)
         _check_measurement("optimizer.released", config.released)
+        at_least("optimizer.released.descent_steps", config.released.descent_steps, 1)  # it ends at the lower loss
     if config.local_entropy is not None:
         _check_local_entropy(config.local_entropy)
     if config.smoothout is not None:
