@@ -85,3 +85,41 @@ def build(method: str, problem: Problem, base: str = "sgd", **options: float) ->
 def same(left: list[Tensor], right: list[Tensor]) -> bool:
     """Bit for bit."""
     return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
+
+
+class Flat:
+    """A network on several batches, its parameters as one vector: what the plain twins of the optimizers are written with."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        self.model = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).double()
+        self.batches = [(torch.randn(8, 4).double(), torch.randint(3, (8,))) for _ in range(50)]
+        self.place = 0
+
+    def loss(self) -> Tensor:
+        inputs, targets = self.batches[self.place % len(self.batches)]
+        return nn.functional.cross_entropy(self.model(inputs), targets)
+
+    def advance(self) -> None:
+        self.place += 1
+
+    @property
+    def theta(self) -> Tensor:
+        return torch.cat([parameter.detach().flatten() for parameter in self.model.parameters()])
+
+    @theta.setter
+    def theta(self, values: Tensor) -> None:
+        nn.utils.vector_to_parameters(values, self.model.parameters())
+
+    def gradient_at(self, values: Tensor) -> Tensor:
+        self.theta = values
+        return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(self.loss(), list(self.model.parameters()))])
+
+    def loss_at(self, values: Tensor) -> float:
+        self.theta = values
+        return float(self.loss().detach())
+
+
+def assert_same(problem: Flat, theta: Tensor) -> None:
+    """The network is where the twin is."""
+    torch.testing.assert_close(problem.theta, theta, rtol=1e-9, atol=1e-11)

@@ -1,13 +1,66 @@
-"""Entropy-SGD's corners: the cap of its scope, parameters that only some batches use, and the batches themselves."""
+"""Entropy-SGD: against a plain twin, its noise, its scope, and which batches it sees."""
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from optim_helpers import Flat, assert_same
 from torch import Tensor, nn
-from torch.optim import SGD
+from torch.optim import SGD, Adam
 
 from salr.optim import SALR, LocalEntropy
+
+
+def sharpness_at(problem: Flat, theta: Tensor, gamma: float, steps: int) -> float:
+    """Definition 1, nothing shared."""
+    ends = []
+    for sign in (1, -1):
+        point = theta
+        for _ in range(steps):
+            gradient = problem.gradient_at(point)
+            point = point + sign * gamma * gradient / gradient.norm()
+        ends.append(problem.loss_at(point))
+    return ends[0] - ends[1]
+
+
+@pytest.mark.parametrize("measured", [False, True], ids=["alone", "under SALR"])
+@pytest.mark.parametrize(("base", "rate"), [(SGD, 1.0), (Adam, 0.05)])
+def test_a_trajectory_is_the_twins(base: type[SGD | Adam], rate: float, measured: bool) -> None:
+    """Langevin steps on fresh batches, Nesterov on the loss alone, the old mean weighs α, then the base steps along x − μ.
+
+    Under SALR the first of the batches is measured, and the outer rate is scaled.
+    """
+    fast, slow = Flat(), Flat()
+    steps, inner_lr, momentum, scope, growth, noise, averaging = 4, 0.1, 0.9, 0.5, 0.2, 0.01, 0.75
+    entropy = LocalEntropy(base(fast.model.parameters(), lr=rate), steps, inner_lr, momentum, scope, growth, noise, averaging)
+    optimizer = SALR(entropy, gamma=0.02, descent_steps=3, ascent_steps=3) if measured else entropy
+    held = nn.Parameter(slow.theta)
+    twin_base = base([held], lr=rate)
+    history: list[float] = []
+    for k in range(20):
+        torch.manual_seed(k)
+        optimizer.step(fast.loss, fast.advance)
+        fast.advance()
+        torch.manual_seed(k)
+        x = held.detach().clone()
+        if measured and k % 2 == 0:
+            history.append(sharpness_at(slow, x, 0.02, 3))
+            twin_base.param_groups[0]["lr"] = rate * history[-1] / float(np.median(history))
+        inner, mean, velocity = x.clone(), x.clone(), torch.zeros_like(x)
+        gamma = min(scope * (1 + growth) ** k, 1 / inner_lr)
+        for _ in range(steps):
+            gradient = slow.gradient_at(inner)
+            velocity = momentum * velocity + gradient
+            inner = inner - inner_lr * (gradient + momentum * velocity - gamma * (x - inner))
+            drawn = torch.cat([torch.randn_like(parameter).flatten() for parameter in slow.model.parameters()])
+            inner = inner + noise * math.sqrt(2 * inner_lr) * drawn  # of either sign alike
+            mean = averaging * mean + (1 - averaging) * inner
+            slow.advance()
+        held.grad = x - mean
+        twin_base.step()
+        assert fast.place == slow.place
+        assert_same(fast, held.detach())
 
 
 def one() -> nn.Parameter:
@@ -72,3 +125,40 @@ def test_each_inner_step_sees_the_next_batch_and_a_measurement_the_first(measure
     outer.step(closure, advance)
     # Two chains of two steps share the first gradient, and so does the first Langevin step.
     assert seen == ([0, 0, 0, 0, 0, 1, 2] if measured else [0, 1, 2])
+
+
+def test_the_scope_grows_and_is_capped_where_it_would_diverge() -> None:
+    problem = Flat()
+    optimizer = LocalEntropy(SGD(problem.model.parameters(), lr=1.0))
+    assert optimizer.current_scope == pytest.approx(0.03)
+    optimizer.step(problem.loss)
+    assert optimizer.current_scope == pytest.approx(0.03 * 1.001)
+    for iterations, scope in ((5811, 0.03 * 1.001**5811), (5813, 10.0), (10**7, 10.0)):
+        optimizer._iterations = iterations
+        assert optimizer.current_scope == pytest.approx(scope)
+
+
+def test_langevin_noise_has_the_stated_scale() -> None:
+    """One step with no gradient moves x' by ε √(2 η') N(0, 1); μ takes (1 − α) of it."""
+    weight = nn.Parameter(torch.zeros(200_000))
+    optimizer = LocalEntropy(SGD([weight], lr=1.0), steps=1, noise=1e-2, scope=0.0, averaging=0.75)
+    optimizer.step(lambda: (weight * 0).sum())
+    assert float(weight.detach().std()) == pytest.approx(0.25 * 1e-2 * math.sqrt(0.2), rel=0.02)
+
+
+def test_a_closure_that_takes_its_next_batch_by_itself_is_enough() -> None:
+    fast, slow = Flat(), Flat()
+
+    def taking() -> Tensor:
+        loss = fast.loss()
+        fast.advance()
+        return loss
+
+    ours = LocalEntropy(SGD(fast.model.parameters(), lr=1.0), noise=0.0)
+    theirs = LocalEntropy(SGD(slow.model.parameters(), lr=1.0), noise=0.0)
+    for _ in range(3):
+        ours.step(taking)
+        theirs.step(slow.loss, slow.advance)
+        slow.advance()
+        assert fast.place == slow.place
+        assert torch.equal(fast.theta, slow.theta)

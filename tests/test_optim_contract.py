@@ -4,16 +4,15 @@ import copy
 import io
 import pickle
 import warnings
-from collections.abc import Callable
 
 import pytest
 import torch
 from optim_helpers import BASES, METHODS, Problem, build, same
 from torch import nn
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, StepLR
 
-from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut, Wrapper
+from salr.optim import SALR, ReleasedSALR, Wrapper
 
 every_method = pytest.mark.parametrize("method", METHODS)
 every_base = pytest.mark.parametrize("base", BASES)
@@ -198,15 +197,6 @@ def test_a_base_that_needs_a_closure(method: str) -> None:
     first = float(problem.loss().detach())
     problem.train(optimizer, 15)
     assert float(problem.loss().detach()) < first / 10
-
-
-@pytest.mark.parametrize("outer", [SALR, ReleasedSALR, SAM, LocalEntropy, lambda base: SmoothOut(base, 0.1)])
-def test_only_salr_goes_around_another_wrapper_and_not_around_itself(outer: Callable[[Optimizer], Wrapper]) -> None:
-    parameters = [nn.Parameter(torch.ones(1))]
-    with pytest.raises(TypeError, match="got SALR; expected an optimizer that is not a wrapper"):
-        outer(SALR(Adam(parameters)))
-    with pytest.raises(TypeError, match=r"got list; expected a torch\.optim\.Optimizer to wrap"):
-        outer(parameters)  # type: ignore[arg-type]
 
 
 def test_a_schedule_may_differ_by_group() -> None:

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation
+from salr.sharpness.arguments import check_count, check_positive
 
 from .ranks import take_from_first_rank
 from .wrapper import Wrapper
@@ -60,10 +61,8 @@ class LocalEntropy(Wrapper):
         scope_cap: float | None = None,
     ) -> None:
         super().__init__(base)
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise ValueError(f"steps = {steps!r}; expected a whole number >= 1")
-        if not 0 < inner_lr < math.inf:
-            raise ValueError(f"inner_lr = {inner_lr}; expected a finite number > 0")
+        check_count("steps", steps, 1)
+        check_positive("inner_lr", inner_lr)
         for name, value in (("inner_momentum", inner_momentum), ("averaging", averaging)):
             if not 0 <= value < 1:
                 raise ValueError(f"{name} = {value}; expected a number from 0 to below 1")
@@ -72,7 +71,7 @@ class LocalEntropy(Wrapper):
                 raise ValueError(f"{name} = {value}; expected a finite number >= 0")
         if scope_cap is not None and not scope_cap > 0:
             raise ValueError(f"scope_cap = {scope_cap}; expected a number > 0, math.inf for none")
-        self.steps, self.inner_lr, self.inner_momentum = steps, inner_lr, inner_momentum
+        self.steps, self.inner_lr, self.inner_momentum = steps, inner_lr, float(inner_momentum)
         self.scope, self.scope_growth, self.noise, self.averaging = scope, scope_growth, noise, averaging
         self.scope_cap = 1 / inner_lr if scope_cap is None else scope_cap
         self._iterations = 0

@@ -13,15 +13,14 @@ class RunningMedian:
 
     def __init__(self, values: Tensor) -> None:
         """``values``: a 1-d tensor of values already seen, in any order; its dtype and device are kept."""
-        self._sorted = values.sort().values
+        self._sorted = torch.cat([values.sort().values, values.new_full((64,), torch.inf)])
         self._count = torch.tensor(values.numel(), device=values.device)
         self._pushed = values.numel()
 
     def push(self, value: Tensor) -> None:
         """Takes in a 0-d value; NaN and +∞ are left out."""
         if self._pushed == self._sorted.numel():
-            room = self._sorted.new_full((max(64, self._pushed),), torch.inf)
-            self._sorted = torch.cat([self._sorted, room])
+            self._sorted = torch.cat([self._sorted, torch.full_like(self._sorted, torch.inf)])
         self._pushed += 1
         kept = torch.isfinite(value)
         value = torch.where(kept, value, torch.inf)

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation, ascent_descent_sharpness
+from salr.sharpness.arguments import check_count
 from salr.sharpness.ascent_descent import check_steps
 
 from .ranks import average_over_ranks
@@ -58,8 +59,7 @@ class SALR(Wrapper):
     ) -> None:
         super().__init__(base)
         check_steps(gamma, descent_steps, ascent_steps)
-        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-            raise ValueError(f"interval = {interval!r}; expected a whole number of iterations >= 1")
+        check_count("interval", interval, 1)
         self.gamma, self.descent_steps, self.ascent_steps = gamma, descent_steps, ascent_steps
         self.interval, self.shared_noise = interval, shared_noise
         self._iterations = 0

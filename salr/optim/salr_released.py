@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation
+from salr.sharpness.arguments import check_positive
 from salr.sharpness.no_trace import no_trace
 
 from .running_median import RunningMedian
@@ -36,12 +37,11 @@ class ReleasedSALR(SALR):
         interval: int = 2,
         cap: float = 5.0,
     ) -> None:
+        for name, value in (("step_scale", step_scale), ("step_limit", step_limit), ("cap", cap)):
+            check_positive(name, value)
         super().__init__(base, step_scale, descent_steps, ascent_steps, interval)
         if descent_steps == 0:
             raise ValueError("descent_steps = 0; expected at least one, for the descent ends at the lower loss")
-        for name, value in (("step_limit", step_limit), ("cap", cap)):
-            if not 0 < value < float("inf"):
-                raise ValueError(f"{name} = {value}; expected a finite number > 0")
         self.step_limit, self.cap = step_limit, cap
 
     def _step(self, evaluation: Evaluation) -> Tensor:

@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation
+from salr.sharpness.arguments import check_positive
 
 from .wrapper import Wrapper
 
@@ -28,8 +29,7 @@ class SAM(Wrapper):
 
     def __init__(self, base: Optimizer, rho: float = 0.05, adaptive: bool = False) -> None:
         super().__init__(base)
-        if not 0 < rho < float("inf"):
-            raise ValueError(f"rho = {rho}; expected a finite number > 0")
+        check_positive("rho", rho)
         self.rho, self.adaptive = rho, adaptive
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation
+from salr.sharpness.arguments import check_positive
 
 from .ranks import take_from_first_rank
 from .wrapper import Wrapper
@@ -31,8 +32,7 @@ class SmoothOut(Wrapper):
 
     def __init__(self, base: Optimizer, radius: float, adaptive: bool = False) -> None:
         super().__init__(base)
-        if not 0 < radius < float("inf"):
-            raise ValueError(f"radius = {radius}; expected a finite number > 0")
+        check_positive("radius", radius)
         self.radius, self.adaptive = radius, adaptive
         self._spared: list[bool] = []
 

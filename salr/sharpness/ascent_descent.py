@@ -1,21 +1,19 @@
 """The paper's sharpness measure (section 3, Definition 1; section 5, Algorithm 2)."""
 
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from .arguments import check_count, check_positive
 from .evaluation import Closure, Evaluation
 
 
 def check_steps(gamma: float, descent_steps: int, ascent_steps: int) -> None:
     """Raises ValueError, saying what was expected, where Definition 1 is not defined."""
-    if not (math.isfinite(gamma) and gamma > 0):
-        raise ValueError(f"gamma = {gamma}; expected a finite step size > 0")
-    for name, steps in (("descent_steps", descent_steps), ("ascent_steps", ascent_steps)):
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
-            raise ValueError(f"{name} = {steps!r}; expected a whole number >= 0")
+    check_positive("gamma", gamma)
+    check_count("descent_steps", descent_steps, 0)
+    check_count("ascent_steps", ascent_steps, 0)
     if descent_steps == ascent_steps == 0:
         raise ValueError("descent_steps = ascent_steps = 0; expected at least one step")
 
