@@ -13,7 +13,7 @@ from torch import Tensor
 from train_helpers import gone, until
 
 from salr.training import Event, Listener, run_side_by_side, sigterm_interrupts
-from salr.training.signals import held_back, interrupt_once
+from salr.training.pool import _Worker
 
 Shared = tuple[Path, Tensor]
 
@@ -103,25 +103,15 @@ def test_runs_are_interrupted_when_their_parent_is_killed(tmp_path: Path) -> Non
     until(lambda: all(map(gone, pids(tmp_path))))
 
 
-def test_an_interrupt_while_the_processes_start_is_kept_for_them(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """They load torch for seconds, and would fill the screen with where in that they were."""
-    with held_back():
-        child = multiprocessing.get_context("spawn").Process(target=_interrupted, args=(tmp_path,))
-        child.start()
-    assert child.pid is not None
-    os.kill(child.pid, signal.SIGINT)
-    child.join()
-    assert child.exitcode == 0
-    assert (tmp_path / "interrupted").exists()
+def test_an_interrupt_while_a_process_starts_is_kept_until_it_can_answer(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """It loads torch for seconds, and would fill the screen with where in that it was."""
+    worker = _Worker(patient, (tmp_path, torch.zeros(1)), threads=1)
+    worker.give(0)
+    worker.interrupt()
+    worker.process.join(60)
+    assert worker.process.exitcode == 0
     assert capfd.readouterr().err == ""
-
-
-def _interrupted(folder: Path) -> None:
-    try:
-        interrupt_once()
-        time.sleep(60)
-    except KeyboardInterrupt:
-        (folder / "interrupted").touch()
+    worker.close()
 
 
 def test_a_termination_is_an_interrupt_for_a_while() -> None:

@@ -20,7 +20,7 @@ TEXT = (
     "model.embedding=4",
     "model.hidden=4",
     "optimizer.salr.interval=6",
-    "trainer.epochs=3",
+    "trainer.epochs=2",
     "trainer.threads=1",
 )
 CELLS = {

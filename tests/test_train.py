@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from train_helpers import ROOT, SMALL, command, epochs_done, gone, left, runs, until
 
 import data.files
 import train
 from configs.compose import load
 from configs.records import record_of
+from configs.work import Shared, _workers, train_seed
 from salr.records import find_runs
+from salr.training import Event
 
 HUGE = "optimizer.base.lr=1e30"
 
@@ -72,6 +75,18 @@ def test_a_run_that_another_process_trains_is_left_alone(tmp_path: Path, capsys:
     assert "seed 1: finished" in out
     assert {path.name for path in busy.folder.iterdir()} == {"lock"}
     assert train.main(arguments) == 0
+
+
+def test_a_run_that_has_ended_in_the_meantime_is_not_touched(tmp_path: Path) -> None:
+    """Two processes find it open; the one that claims it second finds it done."""
+    arguments = [*SMALL, "trainer.epochs=1", f"results={tmp_path}"]
+    assert train.main(arguments) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
+    events: list[Event] = []
+    shared = Shared(load(arguments), data=None, device=torch.device("cpu"))
+    assert train_seed(shared, 0, events.append) == "finished"
+    assert [(event.kind, event.state) for event in events] == [("ended", "finished")]
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
 
 
 def test_a_diverged_run_is_recorded_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -175,8 +190,9 @@ def test_an_interrupted_sweep_stops_at_once(tmp_path: Path) -> None:
     assert list(runs(results)) == [0]
 
 
-def test_records_tell_what_trained_elsewhere(tmp_path: Path) -> None:
+def test_records_tell_what_trained_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A launcher's jobs bring no exit codes back."""
+    monkeypatch.setattr(train, "_with_hydra", lambda *_: [])
     arguments = [*SMALL, "trainer.epochs=1", f"results={tmp_path}"]
     config = load(arguments)
     record = record_of(config, 0)
@@ -185,8 +201,10 @@ def test_records_tell_what_trained_elsewhere(tmp_path: Path) -> None:
         assert train.recorded(config) == 4
     assert train.main(arguments) == 0
     assert train.recorded(config) == 0
+    assert train.main(["-m", *arguments]) == 0
     record.write_status("diverged", 1)
     assert train.recorded(config) == 3
+    assert train.main(["-m", *arguments, "seeds=1,2"]) == 1
 
 
 @pytest.mark.parametrize(("codes", "expected"), [([], 0), ([0, 0], 0), ([0, 4], 4), ([4, 3], 3), ([3, 2, 0], 2), ([2, 1, 3], 1)])
@@ -195,6 +213,28 @@ def test_the_worst_code_tells(codes: list[int], expected: int) -> None:
 
 
 # Side by side.
+
+
+@pytest.mark.parametrize(
+    ("overrides", "seeds", "cores", "device", "expected"),
+    [
+        ([], 1, 4, "cpu", (1, 4)),
+        ([], 3, 4, "cpu", (3, 1)),
+        ([], 30, 4, "cpu", (4, 1)),
+        ([], 2, 4, "cpu", (2, 2)),
+        ([], 3, 4, "cuda", (1, 4)),
+        (["trainer.workers=2"], 30, 4, "cpu", (2, 2)),
+        (["trainer.workers=9"], 3, 4, "cpu", (3, 1)),
+        (["trainer.workers=2", "trainer.threads=3"], 30, 4, "cpu", (2, 3)),
+        (["trainer.threads=1"], 1, 4, "cpu", (1, 1)),
+    ],
+)
+def test_cores_are_shared_without_a_fight(
+    overrides: list[str], seeds: int, cores: int, device: str, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
+    assert _workers(load(overrides), seeds, torch.device(device)) == expected
+
 
 ALONG = [*SMALL, "optimizer=sgd_salr", "seeds=3", "trainer.epochs=12"]
 

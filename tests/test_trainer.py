@@ -162,6 +162,29 @@ def test_the_average_of_the_weights_is_evaluated(tmp_path: Path) -> None:
     assert plain.run.folder == trained.run.folder
 
 
+@pytest.mark.parametrize("averaged", [False, True])
+def test_batch_statistics_are_taken_anew_where_asked_for_and_for_an_average(averaged: bool, tmp_path: Path) -> None:
+    """Of the evaluated network: the mean over the training batches of what each of them gives."""
+
+    def normalised() -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(2, 3), nn.BatchNorm1d(3), nn.Linear(3, 2))
+
+    def prepare(parts: Parts) -> None:
+        parts.average = WeightAverage(parts.model) if averaged else None
+
+    def expected(model: nn.Module) -> Tensor:
+        means = [model[:2](batch.inputs).mean(0) for batch in Points().evaluation("train")]
+        return torch.stack(means).mean(0).detach()
+
+    trained = trainer(tmp_path / "anew", model=normalised, prepare=prepare, recompute_statistics=not averaged)
+    trained.train()
+    model = trained.parts.average.model if trained.parts.average is not None else trained.parts.model
+    torch.testing.assert_close(model[2].running_mean, expected(model))
+    plain = trainer(tmp_path / "plain", model=normalised)
+    plain.train()
+    assert not torch.allclose(plain.parts.model[2].running_mean, expected(plain.parts.model), rtol=1e-3)
+
+
 def test_batches_an_iteration_are_as_many_passes(tmp_path: Path) -> None:
     points = Points()
     trainer(tmp_path, epochs=2, data=points, **of("SALR(LocalEntropy)")).train()
