@@ -150,6 +150,28 @@ def test_autocast(method: str) -> None:
 
 
 @every_method
+def test_autocast_around_the_whole_step_is_autocast_around_the_loss(method: str) -> None:
+    """There autocast keeps its casts of the parameters from one evaluation to the next, between which they move."""
+    ends = []
+    for around_step in (False, True):
+        problem = Problem(noise=False, dtype=torch.float32)
+        optimizer = build(method, problem)
+        torch.manual_seed(0)
+
+        def closure(around_step: bool = around_step, problem: Problem = problem) -> Tensor:
+            if around_step:
+                return problem.loss()
+            with torch.autocast("cpu", torch.bfloat16):
+                return problem.loss()
+
+        for _ in range(4):
+            with torch.autocast("cpu", torch.bfloat16, enabled=around_step):
+                optimizer.step(closure)
+        ends.append([*problem.values(), getattr(optimizer, "last_sharpness", torch.ones(()))])
+    assert same(*ends)
+
+
+@every_method
 def test_a_closure_that_fails_leaves_the_parameters_where_they_were(method: str) -> None:
     for failing in range(1, METHODS[method].first_gradients + 1):
         problem, optimizer = Problem(), None

@@ -238,6 +238,7 @@ class Evaluation:
         if self._replay is not None:
             restore_generators(self._replay[0])
             restore_buffers(self._replay[1])
+        torch.clear_autocast_cache()  # around a whole step it would hold casts of parameters that have moved since
         loss = self.closure()
         if not isinstance(loss, Tensor):
             raise TypeError(f"the closure returned {type(loss).__name__}; expected the loss as a tensor")
