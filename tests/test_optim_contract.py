@@ -83,13 +83,21 @@ def test_a_copy_goes_its_own_way(method: str, way: str) -> None:
 
 
 @every_method
-def test_an_optimizer_is_pickled_without_the_network_that_it_has_seen(method: str) -> None:
+def test_an_optimizer_is_pickled_without_its_hooks_and_the_network_that_it_has_seen(method: str) -> None:
     problem = Problem()
     problem.model.register_forward_hook(lambda *_: None)  # cannot be pickled
     optimizer = build(method, problem)
+    fired: list[int] = []
+    for one in (optimizer, optimizer.base):
+        one.register_step_post_hook(lambda *_: fired.append(1))
     problem.train(optimizer, 2)
     other = pickle.loads(pickle.dumps(optimizer))  # noqa: S301 - our own bytes
     assert same(other.parameters, problem.parameters)
+    fired.clear()
+    other.step(lambda: sum(parameter.square().sum() for parameter in other.parameters))
+    other.register_step_post_hook(lambda *_: fired.append(2))
+    other.step(lambda: sum(parameter.square().sum() for parameter in other.parameters))
+    assert fired == [2]  # hooks stay behind, as torch's do
 
 
 @every_method

@@ -131,9 +131,10 @@ class Wrapper(Optimizer):
             after(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A scheduler puts a bound method over step; it belongs to the scheduler and cannot be pickled.
-        # Whose modules a copy's closure calls, it finds by itself.
-        return {name: value for name, value in self.__dict__.items() if name not in ("step", "_watch")}
+        # A scheduler puts a bound method over step; it belongs to the scheduler and cannot be pickled. Hooks stay behind, as any
+        # optimizer's do. Whose modules a copy's closure calls, it finds by itself.
+        left = [name for name in self.__dict__ if name in ("step", "_watch") or name.endswith("_hooks")]
+        return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
