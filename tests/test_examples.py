@@ -10,20 +10,22 @@ import pytest
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.py")))
-def test_an_example_runs(name: str) -> None:
+def output_of(name: str) -> str:
     code = f"import runpy, sys; runpy.run_path({str(EXAMPLES / name)!r} + '.py', run_name='__main__'); "
     code += "assert not {'hydra', 'pandas', 'torchvision', 'scipy'} & set(sys.modules)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=EXAMPLES.parent, check=False)
     assert done.returncode == 0, done.stderr
-    assert re.search(r"\d\.\d+", done.stdout)
+    return done.stdout
 
 
-def test_all_ranks_use_one_rate() -> None:
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"ddp"}))
+def test_an_example_runs(name: str) -> None:
+    assert re.search(r"\d\.\d+", output_of(name))
+
+
+def test_all_ranks_of_the_distributed_example_use_one_rate() -> None:
     """The loss is of one's own batch, the factor is everybody's."""
-    command = [sys.executable, str(EXAMPLES / "ddp.py")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    factors = re.findall(r"factor (\S+)", done.stdout)
+    factors = re.findall(r"factor (\d\.\d{6})", output_of("ddp"))  # two processes write, perhaps into one line
     assert len(factors) == 2
     assert factors[0] == factors[1] != "1.000000"
