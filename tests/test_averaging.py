@@ -82,6 +82,14 @@ def test_recomputed_statistics_are_those_of_the_data_with_dropout_off() -> None:
     assert model[0].training
 
 
+def test_statistics_that_are_not_a_batchs_are_left_alone() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.InstanceNorm1d(3, track_running_stats=True))
+    model(torch.randn(5, 3, 4))
+    before = model[1].running_mean.clone()
+    recompute_batch_statistics(model, [torch.randn(5, 3, 4)])
+    assert torch.equal(model[1].running_mean, before)
+
+
 def test_modes_and_momenta_come_out_as_they_were_when_a_batch_fails() -> None:
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout()).eval()
     model[1].train()

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_swa_multi_avg_fn
 
 T = TypeVar("T")
@@ -66,7 +66,7 @@ def recompute_batch_statistics(
         model: any; one without batch statistics is left alone and the batches unread.
         batches: whatever ``forward(model, batch)`` understands; the default hands each one to the model.
     """
-    layers = [module for module in model.modules() if isinstance(module, _NormBase) and module.track_running_stats]
+    layers = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
     if not layers:
         return
     modes, momenta = [(module, module.training) for module in model.modules()], [layer.momentum for layer in layers]

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from salr.sharpness import Evaluation
@@ -62,7 +62,7 @@ class SmoothOut(Wrapper):
         return (drawn * torch.where(norms > 0, scale, 0.0)).view_as(noise)
 
     def _batch_norm_parameters(self, evaluation: Evaluation) -> list[bool]:
-        normalising = [module for module in evaluation.modules() if isinstance(module, _NormBase)]
+        normalising = [module for module in evaluation.modules() if isinstance(module, _BatchNorm)]
         own = {id(parameter) for module in normalising for parameter in module.parameters(recurse=False)}
         return [id(parameter) in own for parameter in self.parameters]
 

@@ -51,7 +51,8 @@ class Evaluation:
     Args:
         closure: returns the loss, a tensor of one element. Whether it calls ``backward`` itself does not matter: gradients are
             cleared before each call and taken after it where the closure has not taken them. It may clear and accumulate
-            gradients over several micro-batches, and clip them.
+            gradients over several micro-batches, and clip them. Where the loss alone is wanted, it runs without gradients:
+            ``backward`` then does nothing but leave stand-ins.
         parameters: those whose gradients are wanted; those that do not require one are left out.
         advance: moves the closure on to its next batch; only methods that use several batches an iteration call it.
         watch: knows the modules that the closure calls, where they have been found before.
