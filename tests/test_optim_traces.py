@@ -134,3 +134,18 @@ def test_no_value_is_read_by_the_host(method: str, base: type[SGD | Adam]) -> No
     with NoReads():
         problem.train(optimizer, 3)
     assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("method", ["salr", "sam", "salr+sam"])
+def test_modules_that_are_called_later_are_found_when_their_parameters_are_used(method: str) -> None:
+    """Heads that the closure calls by itself, in turn: each is left as plain steps leave it, from the first one on."""
+    torch.manual_seed(0)
+    body, heads = nn.Linear(3, 4), [nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 1)) for _ in range(3)]
+    parameters = [parameter for module in (body, *heads) for parameter in module.parameters()]
+    optimizer = METHODS[method].wrap(SGD(parameters, lr=0.01))
+    inputs = torch.randn(8, 3)
+    for turn in range(1, 4):
+        for head in heads:
+            for _ in range(2):
+                optimizer.step(lambda head=head: head(body(inputs)).square().mean())
+            assert int(head[0].num_batches_tracked) == 2 * turn

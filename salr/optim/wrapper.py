@@ -17,8 +17,8 @@ class Wrapper(Optimizer):
     work as on the base itself. ``state_dict`` is the base's with one more entry, named after the wrapper's class. Hooks, deepcopy
     and pickling work as for any optimizer.
 
-    The modules whose buffers it keeps are those that the closure calls at the first step, and at the first one after a parameter
-    group has been added; that one evaluation runs uncompiled.
+    The modules whose buffers it keeps are those that the closure calls at the first step, at the first one after a parameter group
+    has been added, and where a parameter has its first gradient; that one evaluation runs uncompiled.
 
     A subclass writes ``_gradient(evaluation)`` where it changes the gradient that the base steps with, or ``_step(evaluation)``,
     and ``_own_state``/``_load_own_state`` where it has a state of its own.

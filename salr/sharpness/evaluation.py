@@ -190,7 +190,12 @@ class Evaluation:
         generators = copy_generators(self._devices())
         with self._watch.watching():
             loss = self._gradient()
-        return self._remember(loss, (generators, self._watch.buffers))
+        buffers = self._watch.buffers
+        if self._watch.misses(self.gradients()[0]):
+            known = set(self._watch.modules)
+            self.modules()
+            buffers = buffers + [buffer for buffer in self._watch.buffers if buffer[0] not in known]
+        return self._remember(loss, (generators, buffers))
 
     @contextmanager
     def _gradients_set_aside(self) -> Iterator[None]:

@@ -25,13 +25,23 @@ class BufferWatch:
     """Finds the modules that are called, with all their submodules, and copies their buffers as they were before.
 
     Finding needs a hook, which compiled code cannot run (it would be compiled anew at every step, or go without): what is called
-    while modules are looked for runs uncompiled. They are looked for once; from then on the buffers of those found are copied.
+    while modules are looked for runs uncompiled. They are looked for once, and once more where a parameter is used for the
+    first time, for it may be a module's that has not been called before; else the buffers of those found are copied.
     """
 
     def __init__(self) -> None:
         self.buffers: list[Buffer] = []
         self.modules: dict[nn.Module, None] = {}
         self.complete = False
+        self._used: set[int] = set()
+
+    def misses(self, used: Iterable[Tensor]) -> bool:
+        """Whether modules must be looked for once more, now that these parameters have been used."""
+        news = {id(parameter) for parameter in used} - self._used
+        if news and self._used:
+            self.complete = False
+        self._used |= news
+        return not self.complete
 
     def _before_forward(self, module: nn.Module, _arguments: object) -> None:
         if module in self.modules:
@@ -44,8 +54,8 @@ class BufferWatch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Within, the closure is called; afterwards ``buffers`` holds what its modules' buffers were at the start."""
+        self.buffers = [_copy(module, name) for module in self.modules for name, _ in module._buffers.items()]
         if self.complete:
-            self.buffers = [_copy(module, name) for module in self.modules for name, _ in module._buffers.items()]
             yield
             return
         handle = register_module_forward_pre_hook(self._before_forward)
