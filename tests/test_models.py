@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from model_helpers import COLOUR, DIGITS, GREY, count, evaluate, sample, small, train_once
 from omegaconf import OmegaConf
@@ -194,6 +195,7 @@ def test_wrong_input_is_refused_in_one_line(
 
 def composed(name: str, *overrides: str) -> ModelConfig:
     register(ConfigStore.instance())
+    GlobalHydra.instance().clear()  # a test before this one in the same process may have left it initialised
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return OmegaConf.to_object(compose(overrides=[f"+model={name}", *overrides]).model)
 
