@@ -22,11 +22,11 @@ from salr.training.provenance import provenance
 
 from .contestants import CONTESTANTS, Step, Subject, our_salr, plain_sgd
 from .seeds import seeds_side_by_side
-from .subjects import SIZES, matrix_rate, subject
+from .subjects import SIZES, matrix_rate, multilayer, subject
 
 CYCLE = 2
 """Iterations timed together: one that SALR measures in and one that it does not."""
-BUDGET = 45.0
+BUDGET = 30.0
 """Seconds that a network is timed for, at most."""
 
 
@@ -63,8 +63,7 @@ def main(arguments: Sequence[str]) -> int:
     _write(chosen.output / f"step_{suffix}.csv", rows, made)
     if not chosen.only_networks:
         _write(chosen.output / f"growth_{suffix}.csv", _growth(bf16, device), made)
-        rate = {str(row["contestant"]): row["ms"] for row in rows if row["network"] == "lenet"}
-        _write(chosen.output / f"seeds_{suffix}.csv", seeds_side_by_side(rate, chosen.precision), made)
+        _write(chosen.output / f"seeds_{device.type}.csv", seeds_side_by_side(device), made)
     return 0
 
 
@@ -167,13 +166,25 @@ def _resident_peak() -> int:
 
 
 def _growth(bf16: bool, device: torch.device) -> list[dict[str, object]]:
-    """SALR's cost with n1 + n2 (LeNet), against plain SGD."""
-    timed = subject("lenet", bf16, device)
-    steps: dict[str, Step] = {"plain SGD": plain_sgd(timed)}
-    steps |= {f"n1 = n2 = {number}": our_salr(timed, number) for number in (1, 2, 5, 10)}
-    times = _interleaved(steps, device, BUDGET / 2)
-    medians = {name: statistics.median(a / b for a, b in zip(t, times["plain SGD"], strict=True)) for name, t in times.items()}
-    return [{"network": "lenet", "measurement": name, "ratio_to_plain_sgd": round(ratio, 3)} for name, ratio in medians.items()]
+    """SALR's cost against plain SGD's: with n1 + n2 on LeNet, and with the parameters of a network of two hidden layers."""
+    lenet = subject("lenet", bf16, device)
+    measurements = {f"n1 = n2 = {number}": our_salr(lenet, number) for number in (1, 2, 5, 10)}
+    rows = _ratios("lenet", plain_sgd(lenet), measurements, device)
+    for width in (64, 256, 1024, 2048):
+        layers = multilayer(width, bf16, device)
+        parameters = sum(parameter.numel() for parameter in layers.model.parameters())
+        rows += _ratios(layers.name, plain_sgd(layers), {f"{parameters} parameters": our_salr(layers)}, device)
+    return rows
+
+
+def _ratios(name: str, plain: Step, steps: dict[str, Step], device: torch.device) -> list[dict[str, object]]:
+    times = _interleaved({"plain SGD": plain, **steps}, device, BUDGET / 4)
+    rows: list[dict[str, object]] = []
+    for case in steps:
+        ratios = [mine / theirs for mine, theirs in zip(times[case], times["plain SGD"], strict=True)]
+        rows.append({"network": name, "measurement": case, "ratio_to_plain_sgd": round(statistics.median(ratios), 3)})
+        print("  ".join(f"{value}" for value in rows[-1].values()), flush=True)
+    return rows
 
 
 def _write(path: Path, rows: list[dict[str, object]], made: dict[str, Any]) -> None:

@@ -1,42 +1,102 @@
-"""Four seeds of a cell by our trainer, against a plain loop that trains them one after another."""
+"""Seeds of a cell by our trainer, against a plain float32 loop that does the same iterations one after another on all cores."""
 
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
 
 from configs.compose import load
+from configs.records import records_of
+from configs.work import train_seeds
+from data import DataError
 
-SEEDS = 4
+from .contestants import Step, Subject, literal_salr, plain_sgd
+from .subjects import subject
+
 ITERATIONS = 468  # of an epoch of MNIST at batch 128
+TIMED = 20
 
 
-def seeds_side_by_side(milliseconds: dict[str, object], precision: str) -> list[dict[str, object]]:
-    """LeNet on real MNIST, SGD against the plain loop and SALR against the literal algorithm; ours with start-up and evaluation.
+@dataclass(frozen=True)
+class Case:
+    """So many seeds of an optimizer, and the loop that they are held against."""
 
-    What the plain loop would take is its measured time an iteration times the iterations: no processes started, no evaluation.
-    Empty where LeNet was not timed or MNIST is not there.
+    seeds: int
+    optimizer: str
+    precision: str
+    epochs: int
+    against: Callable[[Subject], Step]
 
-    Args:
-        milliseconds: an iteration, by contestant, of LeNet in this very run.
+
+CASES = [
+    Case(4, "sgd", "float32", 2, plain_sgd),
+    Case(4, "sgd", "bf16", 2, plain_sgd),
+    Case(4, "sgd_salr", "float32", 1, literal_salr),
+    Case(4, "sgd_salr", "bf16", 1, literal_salr),
+    # How it grows with the number of seeds
+    Case(1, "sgd", "bf16", 2, plain_sgd),
+    Case(2, "sgd", "bf16", 2, plain_sgd),
+]
+
+
+def seeds_side_by_side(device: torch.device) -> list[dict[str, object]]:
+    """LeNet on real MNIST, ours with its start-up and evaluations.
+
+    What the plain loop would take is its time an iteration, measured directly before and after ours, times the iterations:
+    no processes started, no evaluation. Empty where MNIST is not there.
     """
-    from configs.work import train_seeds
-    from data import DataError
-
     rows: list[dict[str, object]] = []
-    for optimizer, against, epochs in (("sgd", "plain SGD", 3), ("sgd_salr", "literal SALR", 1)):
-        if against not in milliseconds:
-            continue
-        with tempfile.TemporaryDirectory() as results:
-            options = [f"optimizer={optimizer}", f"trainer.epochs={epochs}", f"trainer.precision={precision}", f"results={results}"]
-            config = load(["dataset=mnist", "model=lenet", f"seeds={SEEDS}", *options])
-            begun = time.perf_counter()
-            try:
-                train_seeds(config, list(range(SEEDS)))
-            except DataError as error:
-                print(f"seeds side by side: {error}")
-                return []
-            ours = time.perf_counter() - begun
-        theirs = SEEDS * epochs * ITERATIONS * float(str(milliseconds[against])) / 1e3
-        names = {"optimizer": optimizer, "seeds": SEEDS, "epochs": epochs, "against": f"{against}, one after another"}
-        rows.append({**names, "our_seconds": round(ours, 1), "their_seconds": round(theirs, 1), "ratio": round(ours / theirs, 3)})
-        print(f"{SEEDS} seeds of {optimizer}, {epochs} epochs: {ours / theirs:.2f} times {against} one after another", flush=True)
+    for case in CASES:
+        step = case.against(subject("lenet", False, device))
+        before = _seconds(step)
+        try:
+            ours, evaluation_share = _train(case)
+        except DataError as error:
+            print(f"seeds side by side: {error}")
+            return []
+        theirs = case.seeds * case.epochs * ITERATIONS * (before + _seconds(step)) / 2
+        rows.append(
+            {
+                "optimizer": case.optimizer,
+                "precision": case.precision,
+                "seeds": case.seeds,
+                "epochs": case.epochs,
+                "against": f"{case.against.__name__} float32, one after another",
+                "our_seconds": round(ours, 1),
+                "their_seconds": round(theirs, 1),
+                "ratio": round(ours / theirs, 3),
+                "evaluation_share": round(evaluation_share, 4),
+            }
+        )
+        print("  ".join(f"{value}" for value in rows[-1].values()), flush=True)
     return rows
+
+
+def _train(case: Case) -> tuple[float, float]:
+    """Seconds from start to end, and the evaluations' share of the seconds spent in epochs."""
+    with tempfile.TemporaryDirectory() as results:
+        options = [f"optimizer={case.optimizer}", f"trainer.epochs={case.epochs}", f"trainer.precision={case.precision}"]
+        config = load(["dataset=mnist", "model=lenet", f"seeds={case.seeds}", f"results={Path(results)}", *options])
+        threads = torch.get_num_threads()
+        begun = time.perf_counter()
+        train_seeds(config, list(range(case.seeds)))
+        seconds = time.perf_counter() - begun
+        torch.set_num_threads(threads)  # our trainer has divided the cores among its runs
+        last = [record.read_metrics()[-1] for record in records_of(config)]
+    evaluation = sum(row["evaluation_seconds"] for row in last)
+    return seconds, evaluation / (evaluation + sum(row["seconds"] for row in last))
+
+
+def _seconds(step: Step) -> float:
+    """An iteration's, after two that warm up."""
+    for _ in range(2):
+        step()
+    begun = time.perf_counter()
+    for _ in range(TIMED):
+        step()
+    if torch.accelerator.is_available():
+        torch.accelerator.synchronize()
+    return (time.perf_counter() - begun) / TIMED

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
 import models
 from salr.training import Task
@@ -31,6 +32,15 @@ def subject(name: str, bf16: bool, device: torch.device) -> Subject:
         return Subject(name, model, Batch(tokens[0], tokens[1]), task, "tokens", count * shape[0])
     inputs, targets = torch.randn(count, *shape, device=device), torch.randint(outputs, (count,), device=device)
     return Subject(name, model, Batch(inputs, targets), task, "images", count)
+
+
+def multilayer(width: int, bf16: bool, device: torch.device) -> Subject:
+    """Two hidden layers of a width on MNIST's shape, without dropout: only the number of parameters changes."""
+    torch.manual_seed(0)
+    hidden = [nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)]
+    model = nn.Sequential(nn.Flatten(), *hidden).to(device)
+    inputs, targets = torch.randn(128, 1, 28, 28, device=device), torch.randint(10, (128,), device=device)
+    return Subject(f"multilayer_{width}", model, Batch(inputs, targets), Task(bf16=bf16), "images", 128)
 
 
 def matrix_rate(bf16: bool, device: torch.device, time_of: Callable[[Callable[[], object]], float]) -> float:
