@@ -49,6 +49,16 @@ EVERY = {
 }
 
 
+@pytest.mark.parametrize("passes", [1, 3])
+def test_an_epoch_tells_how_fast_it_has_read(passes: int, tmp_path: Path) -> None:
+    events: list[Event] = []
+    trained = trainer(tmp_path, epochs=1, listen=events.append, batches_per_iteration=passes)
+    trained.train()
+    (row,) = trained.run.read_metrics()
+    (told,) = [event.text for event in events if event.kind == "epoch"]
+    assert told == f"{passes * 32 / row['seconds']:,.0f} images/s"
+
+
 @pytest.mark.parametrize("splits", [("test",), ("validation", "test")])
 @pytest.mark.parametrize("name", WRAPPERS)
 def test_each_epoch_has_every_metric(name: str, splits: tuple[str, ...], tmp_path: Path) -> None:

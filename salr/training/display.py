@@ -33,7 +33,7 @@ class LineDisplay(AbstractContextManager["LineDisplay"]):
         if event.kind == "begun" and event.epoch:
             self._print(event, f"goes on after epoch {event.epoch:g} of {event.epochs}")
         elif event.kind == "epoch":
-            self._print(event, f"epoch {event.epoch:g}/{event.epochs}: {describe(event.row)}")
+            self._print(event, f"epoch {event.epoch:g}/{event.epochs}: {describe(event.row)}, {event.text}")
         elif event.kind == "ended":
             self._print(event, f"{event.state}{': ' + event.text if event.text else ''}")
 
@@ -72,7 +72,7 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
             return
         self._progress.update(task, completed=event.epoch, at=at)
         if event.row:
-            self._progress.update(task, text=describe(event.row))
+            self._progress.update(task, text=", ".join(filter(None, (describe(event.row), event.text))))
 
 
 def display(title: str) -> LineDisplay | BarDisplay:

@@ -7,7 +7,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """``kind``: "begun", "running", "epoch" (a row of metrics) or "ended" (``state`` says how). Epochs done are a float."""
+    """``kind``: "begun", "running", "epoch" (a row of metrics; ``text``: how fast the training data were read) or "ended"
+    (``state`` says how, ``text`` why). Epochs done are a float."""
 
     seed: int
     kind: str

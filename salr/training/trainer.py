@@ -126,11 +126,14 @@ class Trainer:
             parts.average.update()
         row: dict[str, Any] = {"epoch": epoch + 1, "iteration": (epoch + 1) * iterations}
         row["train_loss"] = float(total) / iterations  # waits for the device: the epoch's seconds are whole
-        progress.seconds += time.perf_counter() - begun
+        taken = time.perf_counter() - begun
+        progress.seconds += taken
+        read = iterations * parts.batches_per_iteration * stream.batch.targets.numel()
         row |= self._evaluate(epoch) | self._state_of_optimizer()
         progress.epoch += 1
         row |= {name: getattr(progress, name) for name in ("gradient_calls", "loss_calls", "seconds", "evaluation_seconds")}
         self._record(row, trace)
+        self._tell("epoch", row=row, text=f"{read / taken:,.0f} {'tokens' if parts.task.language else 'images'}/s")
         return row
 
     def _stepper(self, stream: _Stream) -> Callable[[], Tensor]:
@@ -196,7 +199,6 @@ class Trainer:
         self.run.write_checkpoint(lambda stream: save(stream, self.parts, self.progress))
         self.run.write_status("running", self.progress.epoch)
         self.tracker.log(row)
-        self._tell("epoch", row=row)
 
     def _restore(self) -> dict[str, Any]:
         """Goes back to the last whole epoch, if there is one; a checkpoint that does not fit leaves nothing behind."""
