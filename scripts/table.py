@@ -7,6 +7,9 @@ python scripts/table.py 2 --plan                        only say what it would c
 """
 
 import argparse
+import importlib
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +25,12 @@ from configs.tables import PRESETS, TABLES, table_cells
 from train import BAD_INPUT, FINISHED, INTERRUPTED, exit_code, worst
 
 PROJECT = Path(__file__).resolve().parent.parent
-LAUNCHERS = {"local": None, "slurm": "submitit_slurm", "ray": "ray"}
+PLUGINS = {"slurm": "hydra_plugins.hydra_submitit_launcher", "ray": "hydra_plugins.hydra_ray_launcher"}
+LAUNCHERS = {
+    # A job that comes to its time limit is put back into the queue, however often: its runs go on where they were.
+    "slurm": ["hydra/launcher=submitit_slurm", "hydra.launcher.max_num_timeout=1000"],
+    "ray": ["hydra/launcher=ray"],
+}
 
 
 def main(arguments: list[str]) -> int:
@@ -30,27 +38,32 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("tables", nargs="+", help="numbers from 1 to 9, or all")
     parser.add_argument("--preset", choices=PRESETS, default="paper")
     parser.add_argument("--seeds", default="30", help="how many, or which: 30 or [0,3,7]")
-    parser.add_argument("--launcher", choices=list(LAUNCHERS), default="local")
+    parser.add_argument("--launcher", choices=["local", *LAUNCHERS], default="local")
     parser.add_argument("--plan", action="store_true", help="only say what it would cost")
     parser.add_argument("--override", nargs="*", default=[], metavar="NAME=VALUE", help="for every cell, as for train.py")
     chosen = parser.parse_args(arguments)
-    overrides = [f"seeds={chosen.seeds}", *chosen.override]
+    # Hydra's own values, such as hydra.launcher.partition=gpu, are the launcher's and no cell's.
+    launching = [override for override in chosen.override if override.startswith("hydra")]
+    overrides = [f"seeds={chosen.seeds}", *(override for override in chosen.override if override not in launching)]
     try:
         numbers = list(TABLES) if chosen.tables == ["all"] else [_number(text) for text in chosen.tables]
         cells = {number: [cell.config for cell in table_cells(number, chosen.preset, overrides)] for number in numbers}
     except ConfigError as error:
         print(f"table.py: {error}", file=sys.stderr)
         return BAD_INPUT
+    if lacking := _lacking(chosen.launcher):
+        print(f"table.py: {lacking}", file=sys.stderr)
+        return BAD_INPUT
     unique = [each.config for each in plan(config for configs in cells.values() for config in configs)]
     print(text(plan(unique), _times(unique) if chosen.plan else None), flush=True)
     if chosen.plan:
         return FINISHED
     try:
-        launcher = LAUNCHERS[chosen.launcher]
-        if launcher is None:
+        if chosen.launcher == "local":
             codes = [_train(unique)]
         else:
-            codes = [_launch(number, launcher, chosen.preset, overrides) for number in numbers]
+            launching = [*LAUNCHERS[chosen.launcher], *launching]
+            codes = [_launch(number, launching, chosen.preset, overrides) for number in numbers]
         if 4 in numbers:
             codes.append(_measure_sharpness(cells[4], chosen.preset))
     except KeyboardInterrupt:
@@ -84,11 +97,31 @@ def _train(configs: list[Config]) -> int:
     return worst([*codes, exit_code(dict(enumerate(ended)))])
 
 
-def _launch(number: int, launcher: str, preset: str, overrides: list[str]) -> int:
+def _lacking(launcher: str) -> str:
+    """What a launcher needs and this machine lacks, in a line."""
+    if launcher == "local":
+        return ""
+    try:
+        importlib.import_module(PLUGINS[launcher])
+    except ImportError:
+        extra = f"python -m pip install -c constraints.txt -e '.[{launcher}]'"
+        return f"the launcher {launcher} is not installed; expected its extra: .venv/bin/{extra}"
+    if launcher == "slurm" and shutil.which("srun") is None:
+        return "there is no srun here; expected a machine from which jobs are submitted to Slurm"
+    return ""
+
+
+def _launch(number: int, launching: list[str], preset: str, overrides: list[str]) -> int:
     """Hands a table's cells to a Hydra launcher, a job a cell, and waits for all."""
     jobs = f"cell=range({len(table_cells(number, preset, overrides))})"
-    command = [sys.executable, str(PROJECT / "train.py"), "--multirun", f"hydra/launcher={launcher}"]
-    return subprocess.run([*command, f"experiment=table{number}", f"preset={preset}", jobs, *overrides], check=False).returncode
+    command = [sys.executable, str(PROJECT / "train.py"), "--multirun", *launching]
+    # Jobs start in the folder of this command, and find the project's modules from there.
+    paths = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
+    return subprocess.run(
+        [*command, f"experiment=table{number}", f"preset={preset}", jobs, *overrides],
+        env={**os.environ, "PYTHONPATH": paths},
+        check=False,
+    ).returncode
 
 
 def _measure_sharpness(configs: list[Config], preset: str) -> int:
