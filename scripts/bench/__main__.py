@@ -21,12 +21,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from salr.training.provenance import provenance
 
 from .contestants import CONTESTANTS, Step, Subject, our_salr, plain_sgd
+from .overhead import epoch_overhead
 from .seeds import seeds_side_by_side
 from .subjects import SIZES, matrix_rate, multilayer, subject
 
 CYCLE = 2
 """Iterations timed together: one that SALR measures in and one that it does not."""
-BUDGET = 30.0
+BUDGET = 20.0
 """Seconds that a network is timed for, at most."""
 
 
@@ -49,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--networks", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--output", type=Path, default=Path("results/bench"))
-    parser.add_argument("--only-networks", action="store_true", help="neither growth nor seeds")
+    parser.add_argument("--only-networks", action="store_true", help="neither growth, epochs nor seeds")
     parser.add_argument("--memory", nargs=2, metavar=("NETWORK", "CONTESTANT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -63,6 +64,7 @@ def main(arguments: Sequence[str]) -> int:
     _write(chosen.output / f"step_{suffix}.csv", rows, made)
     if not chosen.only_networks:
         _write(chosen.output / f"growth_{suffix}.csv", _growth(bf16, device), made)
+        _write(chosen.output / f"epoch_{suffix}.csv", epoch_overhead(bf16, device), made)
         _write(chosen.output / f"seeds_{device.type}.csv", seeds_side_by_side(device), made)
     return 0
 

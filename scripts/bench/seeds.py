@@ -51,13 +51,13 @@ def seeds_side_by_side(device: torch.device) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for case in CASES:
         step = case.against(subject("lenet", False, device))
-        before = _seconds(step)
+        before = seconds_a_step(step)
         try:
             ours, evaluation_share = _train(case)
         except DataError as error:
             print(f"seeds side by side: {error}")
             return []
-        theirs = case.seeds * case.epochs * ITERATIONS * (before + _seconds(step)) / 2
+        theirs = case.seeds * case.epochs * ITERATIONS * (before + seconds_a_step(step)) / 2
         rows.append(
             {
                 "optimizer": case.optimizer,
@@ -90,7 +90,7 @@ def _train(case: Case) -> tuple[float, float]:
     return seconds, evaluation / (evaluation + sum(row["seconds"] for row in last))
 
 
-def _seconds(step: Step) -> float:
+def seconds_a_step(step: Step) -> float:
     """An iteration's, after two that warm up."""
     for _ in range(2):
         step()
