@@ -1,0 +1,53 @@
+"""The workspace of a table, judged by the specification that would be sent; nothing is."""
+
+import socket
+import sys
+from typing import NoReturn
+
+import pytest
+
+from configs.tables import TABLES
+from scripts.wandb_dashboard import main, workspace
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> NoReturn:
+        pytest.fail("the network was touched")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_a_tables_runs_are_grouped_by_cell_with_mean_and_std(number: int) -> None:
+    pytest.importorskip("wandb_workspaces", reason="needs wandb-workspaces: the extra dashboard")
+    section = workspace(number, "me", "salr")._to_model().spec.section
+    (runs,) = section.run_sets
+    (chosen,) = runs.filters["filters"]
+    assert (chosen["key"], chosen["op"], chosen["value"]) == ({"section": "run", "name": "tags"}, "IN", [f"table{number}"])
+    assert [(key.section, key.name) for key in runs.grouping] == [("run", "group")]
+    shown = section.panel_bank_config.sections[0].panels
+    assert all((panel.config.group_agg, panel.config.group_area) == ("mean", "stddev") for panel in shown)
+    metric = "test_perplexity" if number in (5, 6, 7) else "test_accuracy"
+    assert shown[0].config.metrics == [metric]
+    assert {panel.config.x_axis for panel in shown[1:]} == {"gradient_calls", "epoch"}
+
+
+def test_without_the_package_one_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
+    assert main(["1", "--entity", "me"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "-e '.[dashboard]'" in error
+
+
+def test_without_a_login_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    pytest.importorskip("wandb_workspaces", reason="needs wandb-workspaces: the extra dashboard")
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path_factory.mktemp("home") / "netrc"))
+    assert main(["1", "--entity", "me"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "wandb login" in error
