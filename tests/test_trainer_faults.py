@@ -1,9 +1,12 @@
 """Interrupts, failures, checkpoints that cannot be used, data that make no sense, and trackers that break."""
 
+import errno
+import io
 import logging
 import math
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +19,7 @@ import salr.training.trainer
 from salr.optim import SALR
 from salr.records import RecordError, Run
 from salr.training import Event
+from salr.training.checkpoint import save
 
 # Interrupts and what they leave.
 
@@ -94,6 +98,34 @@ def test_a_disk_that_refuses_fails_the_run_with_its_words(tmp_path: Path) -> Non
     with pytest.raises(RecordError, match=r"metrics\.jsonl"):
         failed.train()
     assert failed.run.state() == "failed"
+
+
+class Writes(io.BytesIO):
+    """Fails at the n-th write, and at the later ones if it is the disk."""
+
+    def __init__(self, at: int, error: BaseException) -> None:
+        super().__init__()
+        self.left, self.error = at, error
+
+    def write(self, data: Any) -> int:
+        self.left -= 1
+        if self.left == -1 or (self.left < 0 and isinstance(self.error, OSError)):
+            raise self.error
+        return super().write(data)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_what_stops_a_checkpoint_at_any_write_is_what_is_raised(error: BaseException, tmp_path: Path) -> None:
+    trained = trainer(tmp_path, epochs=1)
+    trained.train()
+    counted = Writes(1_000_000, error)
+    save(counted, trained.parts, trained.progress)
+    writes = 1_000_000 - counted.left
+    assert writes > 10
+    for at in range(writes):
+        with pytest.raises(type(error)) as raised:
+            save(Writes(at, error), trained.parts, trained.progress)
+        assert raised.value is error
 
 
 # Checkpoints that cannot be used.

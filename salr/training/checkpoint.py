@@ -13,16 +13,20 @@ VERSION = 1
 
 def save(stream: BinaryIO, parts: Parts, progress: Progress) -> None:
     """Model, optimizer, average and progress. Random generators are keyed by the epoch and need not be saved."""
-    torch.save(
-        {
-            "version": VERSION,
-            "progress": asdict(progress),
-            "model": parts.model.state_dict(),
-            "optimizer": parts.optimizer.state_dict(),
-            "average": None if parts.average is None else parts.average.state_dict(),
-        },
-        stream,
-    )
+    state = {
+        "version": VERSION,
+        "progress": asdict(progress),
+        "model": parts.model.state_dict(),
+        "optimizer": parts.optimizer.state_dict(),
+        "average": None if parts.average is None else parts.average.state_dict(),
+    }
+    try:
+        torch.save(state, stream)
+    except RuntimeError as error:
+        # An interrupt or a full disk in one of its writes becomes, in torch, an error about positions in a file.
+        if isinstance(error.__context__, KeyboardInterrupt | OSError):
+            raise error.__context__ from None
+        raise
 
 
 def load(path: Path, parts: Parts) -> Progress:
