@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,7 @@ from train_helpers import ROOT
 from salr.records import find_runs
 from salr.reporting.render import TIMES
 
-LONG = 60
+LONG = 20
 """Epochs: a run takes seconds, so that it can be stopped in the middle."""
 
 
@@ -25,7 +26,9 @@ class Sweep:
         values = [f"results={results}", f"trainer.epochs={LONG}", "trainer.threads=1", *arguments]
         command = [sys.executable, str(ROOT / "scripts" / "table.py"), *chosen, "--override", *values]
         with self.output.open("w") as output:
-            self.process = subprocess.Popen(command, cwd=results.parent, env=environment, stdout=output, stderr=subprocess.STDOUT)
+            self.process = subprocess.Popen(
+                command, cwd=results.parent, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     def wait(self, seconds: float) -> int:
         try:
@@ -40,7 +43,8 @@ def sweep(results: Path, launcher: str, environment: Mapping[str, str] = os.envi
     try:
         yield started
     finally:
-        started.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.process.pid, signal.SIGKILL)  # with the process that waits for the jobs
         started.process.wait()
 
 

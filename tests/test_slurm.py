@@ -40,7 +40,7 @@ TaskPlugin=task/none
 SelectType=select/cons_tres
 MpiDefault=none
 SchedulerParameters=sched_interval=2,batch_sched_delay=0
-NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000
+NodeName={host} NodeAddr=127.0.0.1 CPUs=1 RealMemory=1000
 PartitionName=all Nodes={host} Default=YES
 """
 
@@ -111,7 +111,7 @@ def ask(environment: dict[str, str], *command: str) -> str:
 def test_a_table_with_a_requeued_job_is_the_sequential_one(tmp_path: Path, slurm: dict[str, str]) -> None:
     with sweep(tmp_path / "slurm", "slurm", slurm) as run:
         until(lambda: epochs_of(tmp_path / "slurm") >= 3, 120)
-        job = ask(slurm, "squeue", "-h", "-r", "-t", "running", "-o", "%i").split()[0]
+        job = ask(slurm, "squeue", "-h", "-r", "-t", "running", "-o", "%i").strip()  # one core: one at a time
         requeued = subprocess.run(["scontrol", "requeue", job], env=slurm, capture_output=True, text=True, check=False)
         assert requeued.returncode == 0, requeued.stderr
         # It has been stopped between two epochs, not run to its end.
