@@ -4,19 +4,22 @@
 EXTRAS   = experiments,dev
 SEEDS    = 30
 PRESET   = paper
+NETWORKS =
 LAUNCHER = local
 TABLES   = $(foreach number,1 2 3 4 5 6 7 8 9,table$(number))
 WORKERS = auto
 PY      = .venv/bin/python
-STAMP   = .venv/.installed
+STAMP   = .venv/.installed-$(subst $(comma),-,$(EXTRAS))
+comma   = ,
 PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 SHELL   = /bin/sh
+TABLE   = $(PY) scripts/table.py $(1) --seeds '$(SEEDS)' --preset $(PRESET) --networks '$(NETWORKS)' --launcher $(LAUNCHER) --override $(ARGS)
 
 # A command named python3.12 may be there and still not run, or lack venv: only trying tells.
 SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test lint format data clean tables $(TABLES) plan report bench wandb-sync
+.PHONY: help setup demo test lint format data clean tables $(TABLES) figure3 figure4 plan report bench wandb-sync
 
 help:  ## list the targets
 	@echo "make TARGET [ARGS=...]"
@@ -24,9 +27,9 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## make .venv and install everything (the others do it by themselves)
 
-# The stamp comes last and goes first, so that an interrupted set-up starts from an empty .venv.
+# The stamp comes last and the stamps of other extras go first, so that an interrupted set-up starts from an empty .venv.
 $(STAMP): pyproject.toml constraints.txt
-	@if [ ! -e $@ ]; then \
+	@if ! ls .venv/.installed-* > /dev/null 2>&1; then \
 	  for python in $(PYTHONS); do \
 	    if "$$python" -c '$(SUITS)' 2>/dev/null; then found="$$python"; break; fi; \
 	  done; \
@@ -37,7 +40,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  echo "Making .venv with $$("$$found" -V): torch is large, so this takes a few minutes, once."; \
 	  "$$found" -m venv --clear .venv || exit 1; \
 	fi
-	@rm -f $@
+	@rm -f .venv/.installed-*
 	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
@@ -59,14 +62,21 @@ format: $(STAMP)  ## sort the imports and format the code
 data: $(STAMP)  ## download every data set (into SALR_DATA_DIR, else ./datasets)
 	$(PY) scripts/download.py $(ARGS)
 
-tables: $(STAMP)  ## train all nine tables and print them; one: make table1 (SEEDS=, PRESET=paper|short|smoke, LAUNCHER=local|slurm|ray, ARGS=)
-	$(PY) scripts/table.py all --seeds '$(SEEDS)' --preset $(PRESET) --launcher $(LAUNCHER) --override $(ARGS)
+tables: $(STAMP)  ## train all nine tables and print them; one: make table1 (SEEDS=, PRESET=paper|short|smoke, NETWORKS=a,b, LAUNCHER=local|slurm|ray, ARGS=)
+	$(call TABLE,all)
 
 $(TABLES): table%: $(STAMP)
-	$(PY) scripts/table.py $* --seeds '$(SEEDS)' --preset $(PRESET) --launcher $(LAUNCHER) --override $(ARGS)
+	$(call TABLE,$*)
+
+figure3: $(STAMP)  ## draw Figure 3, the three measures on the paper's function
+	$(PY) scripts/figure3.py
+
+figure4: NETWORKS = allcnn_bn
+figure4: $(STAMP)  ## train what Figure 4 shows, the All-CNN-BN row of Table 2, and draw it
+	$(call TABLE,2)
 
 plan: $(STAMP)  ## say what the tables still cost, in runs, gradient calls and time on this device
-	$(PY) scripts/table.py all --plan --seeds '$(SEEDS)' --preset $(PRESET) --override $(ARGS)
+	$(call TABLE,all --plan)
 
 report: $(STAMP)  ## make tables, figures and results/report.html from whatever the records hold
 	$(PY) scripts/report.py --seeds '$(SEEDS)' --preset $(PRESET) --override $(ARGS)

@@ -107,8 +107,7 @@ def build_tracker(config: Config) -> Tracker:
     tracker = config.tracker
     if tracker.name is TrackerName.none:
         return NoTracker()
-    tags = [*(tracker.tags or []), *([config.experiment] if config.experiment else [])]
-    return WandbTracker(tracker.project, tracker.entity, tracker.mode.value, Path(tracker.directory), tags)
+    return WandbTracker(tracker.project, tracker.entity, tracker.mode.value, Path(tracker.directory), tracker.tags)
 
 
 def _base(config: BaseConfig, parameters: list[Tensor]) -> Optimizer:

@@ -1,15 +1,21 @@
 """A cell from start to end: its seeds trained, skipped or resumed. Torch is loaded only where there is something to train."""
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from salr.records import check_writable
 
 from .records import ENDED, records_of
 from .schema import Config
 
+if TYPE_CHECKING:
+    from salr.training import Watch
 
-def train_cell(config: Config) -> dict[int, str]:
-    """Trains every seed that has not ended; returns the state of each seed.
+
+def train_cell(config: Config, watch: Watch | None = None) -> dict[int, str]:
+    """Trains every seed that has not ended; returns the state of each seed. ``watch`` tells of the sweep that it is a part of.
 
     States: "finished", "diverged", "failed" (the reason is on its record) and "busy" (another live process trains it).
 
@@ -27,5 +33,5 @@ def train_cell(config: Config) -> dict[int, str]:
     if to_train:
         from .work import train_seeds
 
-        states |= train_seeds(config, to_train)
+        states |= train_seeds(config, to_train, watch)
     return states

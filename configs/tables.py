@@ -2,6 +2,7 @@
 
 import itertools
 from dataclasses import dataclass
+from functools import cache
 
 from omegaconf import OmegaConf
 
@@ -29,6 +30,7 @@ class TableCell:
     overrides: tuple[str, ...]
 
 
+@cache
 def choices_of(experiment: str) -> list[tuple[str, str, str]]:
     """Data set, network and optimizer of every cell of an experiment, in the file's order."""
     products = OmegaConf.load(FOLDER / "experiment" / f"{experiment}.yaml").cells
@@ -58,7 +60,9 @@ def table_cells(number: int, preset: str, overrides: list[str]) -> list[TableCel
         if preset == "short":
             chosen.append(f"trainer.epochs={max(1, epochs(config) // 10)}")
             config = load(chosen)
-        config.experiment = f"table{number}"  # tags the runs; it is no part of what they are
+        # Neither is part of what the runs are.
+        config.experiment = f"table{number}"
+        config.tracker.tags = [*(config.tracker.tags or []), *_tags(preset, (dataset, model, optimizer))]
         cells.append(TableCell(wanted[dataset, model, optimizer], config, tuple(chosen)))
     return cells
 
@@ -79,6 +83,16 @@ def cells_of(config: Config, overrides: list[str]) -> list[Config]:
     if not 0 <= config.cell < len(cells):
         raise ConfigError(f"cell = {config.cell}; expected 0 to {len(cells) - 1}, a cell of {config.experiment}")
     return [cells[config.cell]]
+
+
+def _tags(preset: str, cell: tuple[str, str, str]) -> list[str]:
+    """Every table that shows the cell, whichever of them has it trained."""
+    return [tag(number, preset) for number in TABLES if cell in choices_of(f"table{number}")]
+
+
+def tag(number: int, preset: str) -> str:
+    """By which the tracker finds a table's runs: ``table2``, ``table2-short``."""
+    return f"table{number}" + ("" if preset == "paper" else f"-{preset}")
 
 
 def _choose(dataset: str, model: str, preset: str) -> list[str]:

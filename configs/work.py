@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from salr.records import RunBusy
-from salr.training import Event, Listener, Trainer, display, run_side_by_side, sigterm_interrupts
+from salr.training import Event, Listener, Trainer, Watch, display, run_side_by_side, sigterm_interrupts
 
 from .build import build_parts, build_tracker, device_of, load_data
 from .compose import plain
@@ -24,12 +24,12 @@ class Shared:
     device: torch.device
 
 
-def train_seeds(config: Config, seeds: list[int]) -> dict[int, str]:
+def train_seeds(config: Config, seeds: list[int], watch: Watch | None = None) -> dict[int, str]:
     """Trains the seeds and returns the state of each (see :func:`configs.cell.train_cell`)."""
     device = device_of(config)
     workers, threads = _workers(config, len(seeds), device)
     shared = Shared(config, load_data(config, device), device)
-    with sigterm_interrupts(), display(_title(config, len(seeds), workers, device)) as listen:
+    with sigterm_interrupts(), display(_title(config, len(seeds), workers, device), watch) as listen:
         if workers > 1:
             return run_side_by_side(train_seed, shared, seeds, workers, threads, listen)
         torch.set_num_threads(threads)

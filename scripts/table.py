@@ -4,6 +4,7 @@
 python scripts/table.py 1 2 --seeds 30                  train what is missing, then make the tables
 python scripts/table.py all --preset smoke --seeds 2    everything end to end in minutes, on embedded data
 python scripts/table.py 2 --plan                        only say what it would cost
+python scripts/table.py 1 --networks lenet,mnistfc      train only these of its networks
 """
 
 import argparse
@@ -18,10 +19,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from configs.cell import train_cell
 from configs.compose import ConfigError
-from configs.plan import plan, text
-from configs.records import ENDED, records_of
+from configs.plan import CellPlan, plan, text
+from configs.records import records_of
 from configs.schema import Config
-from configs.tables import PRESETS, TABLES, table_cells
+from configs.sweep import Sweep
+from configs.tables import PRESETS, TABLES, TableCell, table_cells
 from train import BAD_INPUT, FINISHED, INTERRUPTED, exit_code, worst
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -38,6 +40,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("tables", nargs="+", help="numbers from 1 to 9, or all")
     parser.add_argument("--preset", choices=PRESETS, default="paper")
     parser.add_argument("--seeds", default="30", help="how many, or which: 30 or [0,3,7]")
+    parser.add_argument("--networks", default="", metavar="A,B", help="only these of the paper's; all by default")
     parser.add_argument("--launcher", choices=["local", *LAUNCHERS], default="local")
     parser.add_argument("--plan", action="store_true", help="only say what it would cost")
     parser.add_argument("--override", nargs="*", default=[], metavar="NAME=VALUE", help="for every cell, as for train.py")
@@ -45,33 +48,44 @@ def main(arguments: list[str]) -> int:
     # Hydra's own values, such as hydra.launcher.partition=gpu, are the launcher's and no cell's.
     launching = [override for override in chosen.override if override.startswith("hydra")]
     overrides = [f"seeds={chosen.seeds}", *(override for override in chosen.override if override not in launching)]
+    networks = [name for name in chosen.networks.split(",") if name]
     try:
         numbers = list(TABLES) if chosen.tables == ["all"] else [_number(text) for text in chosen.tables]
-        cells = {number: [cell.config for cell in table_cells(number, chosen.preset, overrides)] for number in numbers}
+        cells = {number: _chosen(number, networks, chosen.preset, overrides) for number in numbers}
+        if unknown := set(networks) - {cell.published.network for each in cells.values() for cell in each.values()}:
+            raise ConfigError(f"networks {', '.join(sorted(unknown))}: expected some that the tables have")
     except ConfigError as error:
         print(f"table.py: {error}", file=sys.stderr)
         return BAD_INPUT
     if lacking := _lacking(chosen.launcher):
         print(f"table.py: {lacking}", file=sys.stderr)
         return BAD_INPUT
-    unique = [each.config for each in plan(config for configs in cells.values() for config in configs)]
-    print(text(plan(unique), _times(unique) if chosen.plan else None), flush=True)
-    if chosen.plan:
-        return FINISHED
+    plans = plan(cell.config for each in cells.values() for cell in each.values())
+    local = chosen.launcher == "local"
     try:
-        if chosen.launcher == "local":
-            codes = [_train(unique)]
+        seconds = _times(plans) if local else None  # another launcher's machines are not this one
+        print(text(plans, seconds), flush=True)
+        if chosen.plan:
+            return FINISHED
+        if local:
+            codes = [_train(plans, seconds or {})]
         else:
             launching = [*LAUNCHERS[chosen.launcher], *launching]
-            codes = [_launch(number, launching, chosen.preset, overrides) for number in numbers]
+            codes = [_launch(number, list(each), launching, chosen.preset, overrides) for number, each in cells.items() if each]
         if 4 in numbers:
-            codes.append(_measure_sharpness(cells[4], chosen.preset))
+            codes.append(_measure_sharpness([cell.config for cell in cells[4].values()], chosen.preset))
     except KeyboardInterrupt:
         print("table.py: interrupted; the same command goes on where it was", file=sys.stderr)
         return INTERRUPTED
     from scripts.report import make_tables
 
-    return worst([*codes, make_tables(numbers, chosen.preset, overrides)])
+    return worst([*codes, make_tables(numbers, chosen.preset, overrides, networks)])
+
+
+def _chosen(number: int, networks: list[str], preset: str, overrides: list[str]) -> dict[int, TableCell]:
+    """A table's cells by their place in it."""
+    cells = enumerate(table_cells(number, preset, overrides))
+    return {place: cell for place, cell in cells if not networks or cell.published.network in networks}
 
 
 def _number(text: str) -> int:
@@ -80,20 +94,24 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _times(configs: list[Config]) -> dict[tuple[str, str], float]:
-    from configs.calibrate import seconds_a_call  # torch is loaded only where a plan with times is wanted
+def _times(plans: list[CellPlan]) -> dict[tuple[str, str], float] | None:
+    """Nothing is timed, and torch is not loaded, where nothing is left."""
+    if not any(cell.left for cell in plans):
+        return None
+    from configs.calibrate import seconds_a_call
 
-    return seconds_a_call(plan(configs))
+    return seconds_a_call(plans)
 
 
-def _train(configs: list[Config]) -> int:
+def _train(plans: list[CellPlan], seconds_a_call: dict[tuple[str, str], float]) -> int:
     """Trains cell after cell; one that fails does not stop the others. The worst exit code tells."""
-    left = [config for config in configs if any(record.state() not in ENDED for record in records_of(config))]
+    left = [cell for cell in plans if cell.left]
+    sweep = Sweep(left, seconds_a_call)
     codes = []
-    for place, config in enumerate(left, 1):
+    for place, cell in enumerate(left, 1):
         print(f"[{place}/{len(left)}]", end=" ", flush=True)
-        codes.append(exit_code(train_cell(config)))
-    ended = (record.state() for config in configs for record in records_of(config))
+        codes.append(exit_code(train_cell(cell.config, sweep.watch(cell.config))))
+    ended = (record.state() for cell in plans for record in records_of(cell.config))
     return worst([*codes, exit_code(dict(enumerate(ended)))])
 
 
@@ -111,9 +129,9 @@ def _lacking(launcher: str) -> str:
     return ""
 
 
-def _launch(number: int, launching: list[str], preset: str, overrides: list[str]) -> int:
-    """Hands a table's cells to a Hydra launcher, a job a cell, and waits for all."""
-    jobs = f"cell=range({len(table_cells(number, preset, overrides))})"
+def _launch(number: int, places: list[int], launching: list[str], preset: str, overrides: list[str]) -> int:
+    """Hands cells of a table to a Hydra launcher, a job a cell, and waits for all."""
+    jobs = f"cell={','.join(map(str, places))}"
     command = [sys.executable, str(PROJECT / "train.py"), "--multirun", *launching]
     # Jobs start in the folder of this command, and find the project's modules from there.
     paths = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))

@@ -7,7 +7,7 @@ from typing import NoReturn
 import pytest
 
 from configs.tables import TABLES
-from scripts.wandb_dashboard import main, workspace
+from scripts.wandb_dashboard import METRICS, main, workspace
 
 
 @pytest.fixture(autouse=True)
@@ -18,19 +18,24 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refuse)
 
 
-@pytest.mark.parametrize("number", TABLES)
-def test_a_tables_runs_are_grouped_by_cell_with_mean_and_std(number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "preset", "expected"), [*((number, "paper", f"table{number}") for number in TABLES), (2, "short", "table2-short")]
+)
+def test_a_tables_runs_are_grouped_by_cell_with_mean_and_std(number: int, preset: str, expected: str) -> None:
     pytest.importorskip("wandb_workspaces", reason="needs wandb-workspaces: the extra dashboard")
-    section = workspace(number, "me", "salr")._to_model().spec.section
+    section = workspace(number, preset, "me", "salr")._to_model().spec.section
     (runs,) = section.run_sets
     (chosen,) = runs.filters["filters"]
-    assert (chosen["key"], chosen["op"], chosen["value"]) == ({"section": "run", "name": "tags"}, "IN", [f"table{number}"])
+    assert (chosen["key"], chosen["op"], chosen["value"]) == ({"section": "run", "name": "tags"}, "IN", [expected])
     assert [(key.section, key.name) for key in runs.grouping] == [("run", "group")]
     shown = section.panel_bank_config.sections[0].panels
     assert all((panel.config.group_agg, panel.config.group_area) == ("mean", "stddev") for panel in shown)
-    metric = "test_perplexity" if number in (5, 6, 7) else "test_accuracy"
-    assert shown[0].config.metrics == [metric]
-    assert {panel.config.x_axis for panel in shown[1:]} == {"gradient_calls", "epoch"}
+    bars, lines = (
+        [panel for panel in shown if panel.view_type == "Bar Chart"],
+        [panel for panel in shown if "Line" in panel.view_type],
+    )
+    assert [panel.config.metrics for panel in bars] == [[metric] for metric in METRICS.get(number, ("test_accuracy",))]
+    assert {panel.config.x_axis for panel in lines} == {"gradient_calls", "epoch"}
 
 
 def test_without_the_package_one_line_says_so(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

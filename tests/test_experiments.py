@@ -33,3 +33,13 @@ def test_an_experiment_is_all_of_its_cells_or_one() -> None:
     assert (cell.dataset.name, cell.optimizer.name) == ("cifar100", "ada_smoothout")
     with pytest.raises(ConfigError):
         cells_of(load([*overrides[:2], "cell=6"]), [*overrides[:2], "cell=6"])
+
+
+def test_a_run_is_tagged_by_every_table_that_shows_it() -> None:
+    def tags(number: int, preset: str) -> dict[tuple[str, str], list[str] | None]:
+        cells = (cell.config for cell in table_cells(number, preset, ["tracker.tags=[mine]"]))
+        return {(cell.model.name, cell.optimizer.name): cell.tracker.tags for cell in cells}
+
+    assert tags(2, "paper")["allcnn_bn", "sgd"] == ["mine", "table2", "table4"]
+    assert tags(4, "paper")["allcnn_bn", "sgd"] == ["mine", "table2", "table4"]
+    assert tags(8, "short")["resnet56", "sgd"] == ["mine", "table8-short"]

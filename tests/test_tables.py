@@ -12,9 +12,11 @@ from table_helpers import MADE, record, table
 
 from salr.records import Run
 from salr.reporting.published import optimizer_of, published, table_rows
-from salr.reporting.render import csv_text, differences_csv, latex, markdown, write_table
+from salr.reporting.render import csv_text, differences_csv, latex, markdown, runs_csv, write_table
 from salr.reporting.tables import Table, Wanted, make_table
 from salr.reporting.verdicts import NOT_SUPPORTED, SUPPORTED, UNDECIDED, verdicts
+
+KEPT = Path(__file__).parents[1] / "results" / "tables"
 
 
 def two_methods(results: Path) -> Table:
@@ -27,7 +29,7 @@ def test_a_cell_is_the_mean_of_its_finished_runs(tmp_path: Path) -> None:
     made = two_methods(tmp_path)
     value = made.cells[0].estimate
     assert (value.mean, value.std, value.n) == pytest.approx((98.1, 0.1, 3))
-    assert made.complete
+    assert all(cell.complete for cell in made.cells)
     gap = made.comparisons[0]
     assert (gap.method, gap.against, gap.favours) == ("sgd_salr", "sgd", "method")
     assert gap.difference.mean == pytest.approx(1.01)
@@ -49,7 +51,7 @@ def test_what_has_not_finished_is_counted_and_never_averaged(tmp_path: Path, cap
     cell = made.cells[0]
     assert cell.values == {0: 98.0}
     assert cell.states == {"diverged": 1, "failed": 1, "interrupted": 2, "missing": 1}
-    assert not made.complete
+    assert not cell.complete
     assert "summary.json" in caplog.text
     assert "n=1 [1 diverged, 1 failed, 2 interrupted, 1 missing]" in markdown(made)
 
@@ -86,12 +88,27 @@ def test_a_preset_says_on_its_face_that_it_reproduces_nothing(tmp_path: Path) ->
     assert all(each.verdict == UNDECIDED for each in verdicts([made]))
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="there is no pdflatex here")
-def test_latex_compiles_as_it_is(tmp_path: Path) -> None:
-    write_table(two_methods(tmp_path), tmp_path)
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table1.tex"]
+@pytest.mark.skipif(
+    shutil.which("pdflatex") is None, reason="there is no pdflatex here (Debian's package texlive-latex-recommended)"
+)
+@pytest.mark.parametrize("source", ["made", *(path.name for path in sorted(KEPT.glob("*.tex")))])
+def test_latex_compiles_as_it_is(source: str, tmp_path: Path) -> None:
+    """A made table, and every one that the project keeps."""
+    if source == "made":
+        write_table(two_methods(tmp_path), tmp_path)
+        source = "table1.tex"
+    else:
+        shutil.copy(KEPT / source, tmp_path)
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", source]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=100)
-    assert (tmp_path / "table1.pdf").exists()
+    assert (tmp_path / source).with_suffix(".pdf").exists()
+
+
+def test_every_finished_run_is_listed_with_its_value(tmp_path: Path) -> None:
+    rows = list(csv.DictReader(io.StringIO(runs_csv(two_methods(tmp_path)))))
+    assert [(row["method"], row["seed"], float(row["value"])) for row in rows[:2]] == [("sgd", "0", 98.0), ("sgd", "1", 98.1)]
+    assert len(rows) == 6
+    assert {row["commit"] for row in rows} == {MADE["commit"]}
 
 
 def test_verdicts_follow_the_data(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Pictures of records. Colours are Okabe and Ito's, which colour-blind readers tell apart."""
 
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .files import write
 from .render import name_of, unit
 from .tables import Cell, Table
 
@@ -164,7 +166,8 @@ def _finish(figure: Figure, with_legends: Sequence[Axes], path: Path) -> None:
         axes.grid(alpha=0.25)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
+        stream = io.BytesIO()
+        figure.savefig(stream, format=suffix[1:], dpi=150, metadata=metadata)
+        write(path.with_suffix(suffix), stream.getvalue())
     plt.close(figure)

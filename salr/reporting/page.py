@@ -9,6 +9,7 @@ from typing import Any
 
 import jinja2
 
+from .files import write
 from .render import better_text, caption, difference_text, grid, measured_text, name_of, p_text, published_text, remarks
 from .tables import Cell, Table
 from .verdicts import verdicts
@@ -29,8 +30,7 @@ def write_page(tables: Sequence[Table], figures: Mapping[str, Path], path: Path)
         figures=[{"caption": about, "data": base64.b64encode(picture.read_bytes()).decode()} for about, picture in figures.items()],
         makers=_makers(tables),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write(path, text)
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from .files import write
 from .published import CAPTIONS, REMARKS, SPREAD, Published
 from .tables import Cell, Comparison, Table
 
@@ -110,6 +111,30 @@ def _csv_row(table: Table, cell: Cell) -> tuple[object, ...]:
     compared = (printed.mean, printed.std, _number(value.mean - printed.mean))
     costs = tuple(_number(cell.mean_of(name)) for name in ("epochs", "gradient_calls", *TIMES))
     return (*identity, *trained, *measured, *compared, *costs)
+
+
+def runs_csv(table: Table) -> str:
+    """A line a finished run: what the means are made of, for whoever wants to compute others."""
+    header = ("dataset", "network", "method", "seed", "value", "epochs", "gradient_calls", *TIMES, "device", "threads", "commit")
+    return _csv(header, (row for cell in table.cells for row in _run_rows(cell)))
+
+
+def _run_rows(cell: Cell) -> Iterable[tuple[object, ...]]:
+    printed = cell.wanted.published
+    for (seed, value), row in zip(cell.values.items(), cell.rows, strict=True):
+        costs = (row["epochs"], _number(row["gradient_calls"]), *(_number(row[name]) for name in TIMES))
+        made = row["made_by"]
+        yield (
+            printed.dataset,
+            printed.network,
+            printed.method,
+            seed,
+            _number(value),
+            *costs,
+            made["device"],
+            made["threads"],
+            made["commit"],
+        )
 
 
 def differences_csv(table: Table) -> str:
@@ -221,17 +246,17 @@ def _tex(text: str) -> str:
 
 
 def write_table(table: Table, folder: Path) -> list[Path]:
-    """Writes ``tableN.{csv,md,tex}`` and ``tableN_differences.csv``; a preset's tables carry its name."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Writes ``tableN.{csv,md,tex}``, ``tableN_differences.csv`` and ``tableN_runs.csv``; a preset's tables carry its name."""
     stem = f"table{table.number}" + ("" if table.preset == "paper" else f"_{table.preset}")
     texts = {
         f"{stem}.csv": csv_text(table),
         f"{stem}_differences.csv": differences_csv(table),
+        f"{stem}_runs.csv": runs_csv(table),
         f"{stem}.md": markdown(table),
         f"{stem}.tex": latex(table),
     }
     for name, text in texts.items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write(folder / name, text)
     return [folder / name for name in texts]
 
 

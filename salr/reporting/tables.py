@@ -90,10 +90,6 @@ class Table:
     comparisons: tuple[Comparison, ...]
     preset: str
 
-    @property
-    def complete(self) -> bool:
-        return all(cell.complete for cell in self.cells)
-
 
 def higher_is_better(metric: str) -> bool:
     return metric == "accuracy_percent"

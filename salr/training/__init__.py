@@ -1,6 +1,6 @@
 """The trainer. It is handed a network, a data set and an optimizer, and imports none of them."""
 
-from .display import display
+from .display import Watch, display
 from .events import Event, Listener
 from .parts import Parts
 from .pool import run_side_by_side
@@ -23,6 +23,7 @@ __all__ = [
     "Tracker",
     "Trainer",
     "WandbTracker",
+    "Watch",
     "constant",
     "device_name",
     "display",

@@ -1,7 +1,7 @@
 """What somebody who waits for a run sees: bars on a terminal, plain lines elsewhere."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Self
@@ -23,17 +23,23 @@ def describe(row: Mapping[str, Any]) -> str:
     return ", ".join(words)
 
 
+Watch = Callable[[Event], str]
+"""Is told every event too, and says in a few words how far all is of which these runs are a part."""
+
+
 class LineDisplay(AbstractContextManager["LineDisplay"]):
     """A line an epoch."""
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, watch: Watch) -> None:
+        self._watch = watch
         print(title, flush=True)
 
     def __call__(self, event: Event) -> None:
+        overall = self._watch(event)
         if event.kind == "begun" and event.epoch:
             self._print(event, f"goes on after epoch {event.epoch:g} of {event.epochs}")
         elif event.kind == "epoch":
-            self._print(event, f"epoch {event.epoch:g}/{event.epochs}: {describe(event.row)}, {event.text}")
+            self._print(event, f"epoch {event.epoch:g}/{event.epochs}: {_join(describe(event.row), event.text, overall)}")
         elif event.kind == "ended":
             self._print(event, f"{event.state}{': ' + event.text if event.text else ''}")
 
@@ -47,7 +53,8 @@ class LineDisplay(AbstractContextManager["LineDisplay"]):
 class BarDisplay(AbstractContextManager["BarDisplay"]):
     """A bar a run."""
 
-    def __init__(self, title: str, console: Console) -> None:
+    def __init__(self, title: str, watch: Watch, console: Console) -> None:
+        self._watch = watch
         console.print(title, highlight=False)
         columns = (TextColumn("  seed {task.fields[seed]:>3}"), BarColumn(), TextColumn("{task.fields[at]}"))
         times = (TimeElapsedColumn(), TimeRemainingColumn())
@@ -62,6 +69,7 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
         self._progress.stop()
 
     def __call__(self, event: Event) -> None:
+        overall = self._watch(event)
         at = f"{int(event.epoch)}/{event.epochs}" if event.epochs else ""
         if event.seed not in self._tasks:
             self._tasks[event.seed] = self._progress.add_task("", total=event.epochs or None, seed=event.seed, at=at, text="")
@@ -72,9 +80,13 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
             return
         self._progress.update(task, completed=event.epoch, at=at)
         if event.row:
-            self._progress.update(task, text=", ".join(filter(None, (describe(event.row), event.text))))
+            self._progress.update(task, text=_join(describe(event.row), event.text, overall))
 
 
-def display(title: str) -> LineDisplay | BarDisplay:
-    console = Console(file=sys.stderr)
-    return BarDisplay(title, console) if console.is_terminal else LineDisplay(title)
+def display(title: str, watch: Watch | None = None) -> LineDisplay | BarDisplay:
+    console, overall = Console(file=sys.stderr), watch or (lambda event: "")
+    return BarDisplay(title, overall, console) if console.is_terminal else LineDisplay(title, overall)
+
+
+def _join(*words: str) -> str:
+    return ", ".join(filter(None, words))
