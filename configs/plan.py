@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from .records import ENDED, records_of
+from .records import ENDED, folder_of, records_of
 from .schema import Config, epochs, seeds_of
 from .schema.dataset import DatasetConfig, TextDatasetConfig
 from .schema.optimizer import gradient_calls
@@ -34,11 +35,11 @@ def iterations(dataset: DatasetConfig) -> int:
 
 def plan(configs: Iterable[Config]) -> list[CellPlan]:
     """One plan a cell; a cell that several tables share is planned once."""
-    plans: dict[str, CellPlan] = {}
+    plans: dict[Path, CellPlan] = {}
     for config in configs:
-        records = records_of(config)
-        where = str(records[0].folder.parent)
+        where = folder_of(config)
         if where not in plans:
+            records = records_of(config)
             done = sum(record.state() in ENDED for record in records)
             calls = epochs(config) * iterations(config.dataset) * gradient_calls(config.optimizer)
             plans[where] = CellPlan(config, len(seeds_of(config)), done, calls)

@@ -17,6 +17,11 @@ def record_of(config: Config, seed: int) -> Run:
     return Run(Path(config.results), config.dataset.name, config.model.name, config.optimizer.name, key, seed)
 
 
+def folder_of(config: Config) -> Path:
+    """Where the runs of the cell are: what several tables show is one cell where this is the same."""
+    return record_of(config, 0).folder.parent
+
+
 def records_of(config: Config) -> list[Run]:
     """The records of all its seeds, begun or not."""
     return [record_of(config, seed) for seed in seeds_of(config)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .plan import CellPlan, duration
-from .records import records_of
+from .records import folder_of
 from .schema import Config
 
 if TYPE_CHECKING:
@@ -32,14 +33,14 @@ class Sweep:
     ) -> None:
         self._seconds_a_call, self._clock = seconds_a_call, clock
         self._total = sum(plan.left * self._weight(plan.config) for plan in plans)
-        self._work = {_place(plan.config): plan.gradient_calls * self._weight(plan.config) for plan in plans}
-        self._before: dict[tuple[str, int], float] = {}
-        self._done: dict[tuple[str, int], float] = {}
+        self._work = {folder_of(plan.config): plan.gradient_calls * self._weight(plan.config) for plan in plans}
+        self._before: dict[tuple[Path, int], float] = {}
+        self._done: dict[tuple[Path, int], float] = {}
         self._begun = clock()
 
     def watch(self, config: Config) -> Callable[[Event], str]:
         """What a display calls with each event of a cell's runs: ``34 % of all, 1.2 h left``."""
-        place = _place(config)
+        place = folder_of(config)
 
         def told(event: Event) -> str:
             run = place, event.seed
@@ -65,7 +66,3 @@ class Sweep:
 
     def _weight(self, config: Config) -> float:
         return self._seconds_a_call[config.dataset.name, config.model.name]
-
-
-def _place(config: Config) -> str:
-    return str(records_of(config)[0].folder.parent)

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from configs.cell import train_cell
 from configs.compose import ConfigError
 from configs.plan import CellPlan, plan, text
-from configs.records import records_of
+from configs.records import folder_of, records_of
 from configs.schema import Config
 from configs.sweep import Sweep
 from configs.tables import PRESETS, TABLES, TableCell, table_cells
@@ -31,7 +31,9 @@ PLUGINS = {"slurm": "hydra_plugins.hydra_submitit_launcher", "ray": "hydra_plugi
 LAUNCHERS = {
     # A job that comes to its time limit is put back into the queue, however often: its runs go on where they were.
     "slurm": ["hydra/launcher=submitit_slurm", "hydra.launcher.max_num_timeout=1000"],
-    "ray": ["hydra/launcher=ray"],
+    # A job whose node dies goes to another one, however often. The plugin's own size of the object store is refused by Ray
+    # where a cluster is there already (hydra.launcher.ray.init.address=auto).
+    "ray": ["hydra/launcher=ray", "+hydra.launcher.ray.remote.max_retries=-1", "+hydra.launcher.ray.init.object_store_memory=null"],
 }
 
 
@@ -71,7 +73,7 @@ def main(arguments: list[str]) -> int:
             codes = [_train(plans, seconds or {})]
         else:
             launching = [*LAUNCHERS[chosen.launcher], *launching]
-            codes = [_launch(number, list(each), launching, chosen.preset, overrides) for number, each in cells.items() if each]
+            codes = [_launch(number, places, launching, chosen.preset, overrides) for number, places in _left(cells).items()]
         if 4 in numbers:
             codes.append(_measure_sharpness([cell.config for cell in cells[4].values()], chosen.preset))
     except KeyboardInterrupt:
@@ -92,6 +94,18 @@ def _number(text: str) -> int:
     if not text.isdigit():
         raise ConfigError(f"table {text}: expected a number from {TABLES[0]} to {TABLES[-1]}, or all")
     return int(text)
+
+
+def _left(cells: dict[int, dict[int, TableCell]]) -> dict[int, list[int]]:
+    """By table the places of the cells that have to be trained, each once, whichever tables show it."""
+    left: dict[int, list[int]] = {}
+    folders = set()
+    for number, chosen in cells.items():
+        for place, cell in chosen.items():
+            if folder_of(cell.config) not in folders and any(each.left for each in plan([cell.config])):
+                folders.add(folder_of(cell.config))
+                left.setdefault(number, []).append(place)
+    return left
 
 
 def _times(plans: list[CellPlan]) -> dict[tuple[str, str], float] | None:

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from salr.training.provenance import provenance
 
+from .clock import seconds_of
 from .contestants import CONTESTANTS, Step, Subject, our_salr, plain_sgd
 from .overhead import epoch_overhead
 from .seeds import seeds_side_by_side
@@ -74,7 +75,7 @@ def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str,
     steps = {name: build(timed) for name, build in CONTESTANTS.items()}
     flops = _flops(timed)
     times = _interleaved(steps, device, BUDGET)
-    rate = matrix_rate(bf16, device, lambda action: statistics.median(_time(action, device, 3) for _ in range(5)))
+    rate = matrix_rate(bf16, device, lambda action: statistics.median(seconds_of(action, device, 3) for _ in range(5)))
     rows: list[dict[str, object]] = []
     for name, taken in times.items():
         ratios = sorted(mine / plain for mine, plain in zip(taken, times["plain SGD"], strict=True))
@@ -107,22 +108,8 @@ def _interleaved(steps: dict[str, Step], device: torch.device, budget: float) ->
     begun = time.perf_counter()
     while (time.perf_counter() - begun < budget and len(times["plain SGD"]) < 40) or len(times["plain SGD"]) < 3:
         for name, step in steps.items():
-            times[name].append(_time(step, device, CYCLE))
+            times[name].append(seconds_of(step, device, CYCLE))
     return times
-
-
-def _time(action: Callable[[], object], device: torch.device, repeats: int) -> float:
-    _wait(device)
-    begun = time.perf_counter()
-    for _ in range(repeats):
-        action()
-    _wait(device)
-    return (time.perf_counter() - begun) / repeats
-
-
-def _wait(device: torch.device) -> None:
-    if device.type != "cpu":
-        torch.accelerator.synchronize(device)
 
 
 def _flops(timed: Subject) -> int:

@@ -13,6 +13,7 @@ from configs.records import records_of
 from configs.work import train_seeds
 from data import DataError
 
+from .clock import seconds_of
 from .contestants import Step, Subject, literal_salr, plain_sgd
 from .subjects import subject
 
@@ -51,13 +52,13 @@ def seeds_side_by_side(device: torch.device) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for case in CASES:
         step = case.against(subject("lenet", False, device))
-        before = seconds_a_step(step)
+        before = _seconds_a_step(step, device)
         try:
             ours, evaluation_share = _train(case)
         except DataError as error:
             print(f"seeds side by side: {error}")
             return []
-        theirs = case.seeds * case.epochs * ITERATIONS * (before + seconds_a_step(step)) / 2
+        theirs = case.seeds * case.epochs * ITERATIONS * (before + _seconds_a_step(step, device)) / 2
         rows.append(
             {
                 "optimizer": case.optimizer,
@@ -90,13 +91,8 @@ def _train(case: Case) -> tuple[float, float]:
     return seconds, evaluation / (evaluation + sum(row["seconds"] for row in last))
 
 
-def seconds_a_step(step: Step) -> float:
+def _seconds_a_step(step: Step, device: torch.device) -> float:
     """An iteration's, after two that warm up."""
     for _ in range(2):
         step()
-    begun = time.perf_counter()
-    for _ in range(TIMED):
-        step()
-    if torch.accelerator.is_available():
-        torch.accelerator.synchronize()
-    return (time.perf_counter() - begun) / TIMED
+    return seconds_of(step, device, TIMED)
