@@ -19,7 +19,7 @@ TABLE   = $(PY) scripts/table.py $(1) --seeds '$(SEEDS)' --preset $(PRESET) --ne
 SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test lint format data clean tables $(TABLES) figure3 figure4 plan report bench wandb-sync
+.PHONY: help setup demo test soak lint format data clean tables $(TABLES) figure3 figure4 plan report bench wandb-sync
 
 help:  ## list the targets
 	@echo "make TARGET [ARGS=...]"
@@ -49,6 +49,9 @@ demo: $(STAMP)  ## train SGD, Adam and their SALR forms on embedded digits, 3 se
 
 test: $(STAMP)  ## run the tests on all cores (WORKERS=n for fewer, ARGS="-k name" for some)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+
+soak: $(STAMP)  ## run the tests that take minutes: kills, full disks, damage, load (WORKERS=, ARGS=)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -m soak -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(STAMP)  ## lint, check the format, check the types
 	$(PY) -m ruff check .

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def train_cell(config: Config, watch: Watch | None = None) -> dict[int, str]:
     """Trains every seed that has not ended; returns the state of each seed. ``watch`` tells of the sweep that it is a part of.
 
-    States: "finished", "diverged", "failed" (the reason is on its record) and "busy" (another live process trains it).
+    States: "finished", "diverged", "failed" or "out of memory" (its record says why), "busy" (another live process trains it).
 
     Raises:
         ValueError, data.DataError, salr.records.RecordError: before anything is trained.

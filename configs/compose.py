@@ -50,7 +50,7 @@ def load(overrides: list[str]) -> Config:
     Raises:
         ConfigError: an unknown choice or key, a wrong type, an impossible value, or parts that do not fit together.
     """
-    _check_choices(overrides)
+    check_choices(overrides)
     try:
         return checked(_compose(overrides))
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
@@ -85,7 +85,7 @@ def recorded(values: Mapping[str, Any]) -> Config:
         chosen = [f"{group}={values[group]['name']}" for group in ("dataset", "model")]
     except (KeyError, TypeError) as error:
         raise ConfigError("the recorded configuration names no dataset or no model; expected what train.py records") from error
-    _check_choices(chosen)
+    check_choices(chosen)
     try:
         composed = OmegaConf.merge(_compose(chosen), dict(values))
     except OmegaConfBaseException as error:
@@ -101,7 +101,8 @@ def _parse(overrides: list[str]) -> list[Any]:
         raise ConfigError(f"{error.override!r} is not understood; expected name=value, as in optimizer=sgd_salr") from error
 
 
-def _check_choices(overrides: list[str]) -> None:
+def check_choices(overrides: list[str]) -> None:
+    """Raises ConfigError unless each override is one of those that can only choose: nothing else is given to Hydra."""
     for override in _parse(overrides):
         if override.package is not None:
             raise ConfigError(f"{override.input_line}: a group has one place; expected {override.key_or_group}=...")
@@ -119,12 +120,26 @@ def _check_choices(overrides: list[str]) -> None:
             raise ConfigError(f"{override.input_line}: nothing can be left out; expected name=value")
         if override.is_sweep_override():
             raise ConfigError(f"{override.input_line}: several values need -m, as in train.py -m {override.input_line}")
+        if override.key_or_group.startswith("hydra"):
+            _check_launching(override)
         if override.key_or_group in GROUPS:
             group, chosen, known = override.key_or_group, override.value(), choices(override.key_or_group)
             if chosen is None and group == "experiment":
                 continue
             if chosen not in known:
                 raise ConfigError(f"{group}={chosen}: unknown; choose from {', '.join(known)}{_nearest(str(chosen), known)}")
+
+
+def _check_launching(override: Any) -> None:
+    """Hydra would call what its own part names (log handlers, callbacks, what search paths add): only the launcher is open."""
+    if override.key_or_group == "hydra/launcher":
+        known = _hydra().config_loader().get_group_options("hydra/launcher")
+        if override.value() not in known:
+            raise ConfigError(f"{override.input_line}: unknown; choose from {', '.join(known)}")
+    elif not override.key_or_group.startswith("hydra.launcher."):
+        raise ConfigError(f"{override.input_line}: Hydra's own part is closed; expected hydra/launcher= or hydra.launcher.NAME=")
+    elif "$" in override.input_line:  # it could decode to a text that the checks have not seen
+        raise ConfigError(f"{override.input_line}: a launcher's values are plain; expected one without $")
 
 
 def _explain(error: BaseException, overrides: list[str]) -> str:

@@ -7,7 +7,18 @@ from typing import Any
 import torch
 
 from salr.records import RunBusy
-from salr.training import Event, Listener, Trainer, Watch, display, run_side_by_side, sigterm_interrupts
+from salr.training import (
+    OUT_OF_MEMORY,
+    Event,
+    Listener,
+    Trainer,
+    Watch,
+    display,
+    out_of_memory,
+    reason,
+    run_side_by_side,
+    sigterm_interrupts,
+)
 
 from .build import build_parts, build_tracker, device_of, load_data
 from .compose import plain
@@ -62,7 +73,8 @@ def train_seed(shared: Shared, seed: int, listen: Listener) -> str:
     except RunBusy as error:
         return ended("busy", str(error))
     except Exception as error:
-        return ended("failed", f"{type(error).__name__}: {' '.join(str(error).split())}")
+        ended("failed", reason(error))
+        return OUT_OF_MEMORY if out_of_memory(error) else "failed"
 
 
 def _workers(config: Config, runs: int, device: torch.device) -> tuple[int, int]:

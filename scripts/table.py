@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from configs.cell import train_cell
-from configs.compose import ConfigError
+from configs.compose import ConfigError, check_choices
 from configs.plan import CellPlan, plan, text
 from configs.records import folder_of, records_of
 from configs.schema import Config
@@ -52,6 +52,9 @@ def main(arguments: list[str]) -> int:
     overrides = [f"seeds={chosen.seeds}", *(override for override in chosen.override if override not in launching)]
     networks = [name for name in chosen.networks.split(",") if name]
     try:
+        check_choices(launching)
+        if launching and chosen.launcher == "local":
+            raise ConfigError(f"{launching[0]}: the launcher's alone; expected --launcher {' or '.join(LAUNCHERS)} with it")
         numbers = list(TABLES) if chosen.tables == ["all"] else [_number(text) for text in chosen.tables]
         cells = {number: _chosen(number, networks, chosen.preset, overrides) for number in numbers}
         if unknown := set(networks) - {cell.published.network for each in cells.values() for cell in each.values()}:

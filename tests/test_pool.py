@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import resource
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from train_helpers import gone, until
 
-from salr.training import Event, Listener, run_side_by_side, sigterm_interrupts
+from salr.training import OUT_OF_MEMORY, Event, Listener, out_of_memory, reason, run_side_by_side, sigterm_interrupts
 from salr.training.pool import _Worker
 
 Shared = tuple[Path, Tensor]
@@ -49,6 +50,30 @@ def patiently(folder: Path) -> None:
     run_side_by_side(patient, (folder, torch.zeros(1)), [0, 1], workers=2, threads=1, listen=lambda event: None)
 
 
+MEMORY = 1 << 30
+
+
+def cramped(shared: Shared, seed: int, listen: Listener) -> str:
+    """Allocates 0.4 of a memory that those who are at work share evenly; seed 1 wants more than there is."""
+    folder, _ = shared
+    (folder / f"begun-{seed}").write_text(str(os.getpid()))
+    if not list(marks(folder, "again")):
+        until(lambda: len(marks(folder, "begun")) == 4)
+    (folder / "again-0").touch()
+    at_work = {pid for pid in pids(folder) if not gone(pid)}
+    data, hard = resource.RLIMIT_DATA, resource.getrlimit(resource.RLIMIT_DATA)[1]
+    taken = int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    resource.setrlimit(data, (taken + MEMORY // len(at_work), hard))
+    try:
+        torch.empty(MEMORY * 2 if seed == 1 else MEMORY * 2 // 5, dtype=torch.uint8)
+    except RuntimeError as error:
+        listen(Event(seed, "ended", 0, 0, state="failed", text=reason(error)))
+        return OUT_OF_MEMORY if out_of_memory(error) else "failed"
+    finally:
+        resource.setrlimit(data, (hard, hard))
+    return "finished"
+
+
 def marks(folder: Path, kind: str) -> list[Path]:
     return sorted(folder.glob(f"{kind}-*"))
 
@@ -75,6 +100,44 @@ def test_all_seeds_in_order_and_a_death_costs_one(tmp_path: Path) -> None:
     assert os.getpid() not in used
     assert all(map(gone, used))
     assert {mark.read_text().split()[1] for mark in marks(tmp_path, "begun")} == {"1"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, which limits and counts a process's data")
+def test_runs_without_memory_are_trained_again_with_half_as_many_beside_them(tmp_path: Path) -> None:
+    events: list[Event] = []
+    shared = (tmp_path, torch.zeros(1))
+    states = run_side_by_side(cramped, shared, [0, 1, 2, 3], workers=4, threads=1, listen=events.append)
+    assert states == {0: "finished", 1: OUT_OF_MEMORY, 2: "finished", 3: "finished"}
+    assert len(set(pids(tmp_path))) <= 3  # of those that have been at work last
+    waiting = [(event.seed, event.text) for event in events if event.state == "waiting"]
+    rooms = [f"it is trained again, {room} at most side by side" for room in (2, 1)]
+    assert {seed for seed, _ in waiting} == {0, 1, 2, 3}
+    assert [text for seed, text in waiting if seed == 1] == rooms
+    assert {text for _, text in waiting} == set(rooms)
+    failed = [event for event in events if event.state == "failed"]
+    assert len(failed) == len(waiting) + 1  # seed 1 alone
+    for event in failed:
+        expected = (
+            "out of memory: expected a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers (RuntimeError: "
+        )
+        assert event.text.startswith(expected)
+        assert "can't allocate memory" in event.text
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_want_of_memory_is_told_from_other_failures(error: Exception, expected: bool) -> None:
+    assert out_of_memory(error) is expected
+    assert ("dataset.batch_size" in reason(error)) is expected
+    assert "\n" not in reason(error)
 
 
 def test_an_interrupt_waits_until_each_has_ended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -261,6 +261,25 @@ def test_side_by_side_is_one_after_another_and_a_death_costs_one_run(tmp_path: P
         assert left(run) == left(alone[seed])
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, which limits a process's data")
+def test_a_batch_too_large_for_the_memory_is_one_line_that_says_what_to_change(tmp_path: Path) -> None:
+    """Too large alone, too: each run is tried again alone before it has failed."""
+    large = ["model=resnet18", "dataset.batch_size=1437", "trainer.epochs=1", "trainer.threads=1", "seeds=2", "trainer.workers=2"]
+    arguments = [sys.executable, str(ROOT / "train.py"), *large, f"results={tmp_path / 'results'}"]
+    limited = ["prlimit", f"--data={1200 << 20}", *arguments]
+    done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "")
+    advice = "out of memory: expected a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers (RuntimeError: "
+    for seed, run in runs(tmp_path / "results").items():
+        assert run.state() == "failed"
+        assert (run.read_json("status.json") or {})["reason"].startswith(advice)
+        told = re.findall(rf"^  seed {seed}: (\w+): (.*)$", done.stdout, re.MULTILINE)
+        assert [state for state, _ in told] == ["failed", "waiting", "failed"]
+        assert told[0][1].startswith(advice)
+        assert told[1][1] == "it is trained again, 1 at most side by side"
+
+
 def test_an_interrupt_stops_all_that_run_side_by_side(tmp_path: Path) -> None:
     """A terminal sends Ctrl-C to every process, and the parent passes it on besides."""
     results = tmp_path / "results"

@@ -2,8 +2,9 @@
 
 from .display import Watch, display
 from .events import Event, Listener
+from .failure import out_of_memory, reason
 from .parts import Parts
-from .pool import run_side_by_side
+from .pool import OUT_OF_MEMORY, run_side_by_side
 from .provenance import device_name
 from .randomness import generator, seed_default
 from .schedule import Schedule, constant, multi_step_decay, step_decay, then_cyclic
@@ -14,6 +15,7 @@ from .trainer import Trainer
 from .wandb_tracker import WandbTracker
 
 __all__ = [
+    "OUT_OF_MEMORY",
     "Event",
     "Listener",
     "NoTracker",
@@ -29,6 +31,8 @@ __all__ = [
     "display",
     "generator",
     "multi_step_decay",
+    "out_of_memory",
+    "reason",
     "run_side_by_side",
     "seed_default",
     "sigterm_interrupts",

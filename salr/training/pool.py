@@ -14,6 +14,9 @@ import torch.multiprocessing
 from .events import Event, Listener
 from .signals import held_back, interrupt_once
 
+OUT_OF_MEMORY = "out of memory"
+"""The state of a run that has failed for want of memory, which it may have again with fewer beside it."""
+
 Work = Callable[[Any, int, Listener], str]
 """(what all runs share, seed, listener) → the run's state."""
 
@@ -27,42 +30,56 @@ def run_side_by_side(work: Work, shared: Any, seeds: Sequence[int], workers: int
         threads: torch's threads in each process.
         listen: is told all that the runs tell, in this process.
 
-    A process that dies (killed, out of memory) leaves its seed as "failed", and another one takes its place. An interrupt is passed
+    A process that dies leaves its seed as "failed", and another one takes its place. A run that is :data:`OUT_OF_MEMORY` beside
+    others waits for its turn again, with half as many side by side from then on; alone, that is its state. An interrupt is passed
     on to all: each run is left as interrupted, and KeyboardInterrupt is raised here.
     """
-    waiting, states = deque(seeds), dict.fromkeys(seeds, "failed")
+    waiting, states, room = deque(seeds), dict.fromkeys(seeds, "failed"), workers
     crew: list[_Worker] = []
 
     def hire() -> None:
-        if waiting:
+        while waiting and len(crew) < room:
             crew.append(_Worker(work, shared, threads))
             crew[-1].give(waiting.popleft())
+            for worker in crew:
+                worker.beside = max(worker.beside, len(crew))
+
+    def dismiss(worker: _Worker) -> None:
+        worker.close()
+        crew.remove(worker)
 
     try:
-        for _ in range(workers):
-            hire()
-        while any(worker.seed is not None for worker in crew):
-            busy = {worker.connection: worker for worker in crew if worker.seed is not None}
-            for connection in wait(list(busy)):
-                worker = busy[connection]  # type: ignore[index]
+        hire()
+        while crew:
+            working = {worker.connection: worker for worker in crew}
+            for connection in wait(list(working)):
+                worker = working[connection]  # type: ignore[index]
                 seed = worker.seed
-                assert seed is not None
                 try:
                     message = worker.connection.recv()
                 except (EOFError, OSError):
                     worker.process.join()
                     text = f"its process ended with exit code {worker.process.exitcode}"
                     listen(Event(seed, "ended", 0, 0, state="failed", text=text))
-                    worker.close()
-                    crew.remove(worker)
+                    dismiss(worker)
                     hire()
                     continue
                 if isinstance(message, Event):
                     listen(message)
                     continue
-                states[seed], worker.seed = message, None
-                if waiting:
+                states[seed] = message
+                if message == OUT_OF_MEMORY and worker.beside > 1:
+                    # Others may have failed for the same crowd: it is halved once for all of them.
+                    room = min(room, worker.beside // 2)
+                    waiting.append(seed)
+                    listen(Event(seed, "ended", 0, 0, state="waiting", text=f"it is trained again, {room} at most side by side"))
+                    dismiss(worker)  # the process would keep what memory it has
+                elif waiting and len(crew) <= room:
                     worker.give(waiting.popleft())
+                    worker.beside = len(crew)
+                else:
+                    dismiss(worker)
+                hire()
     except KeyboardInterrupt:
         for worker in crew:
             worker.interrupt()
@@ -83,7 +100,9 @@ class _Worker:
         with held_back():
             self.process.start()
         theirs.close()  # so that the worker's death closes the pipe
-        self.seed: int | None = None
+        self.seed: int
+        self.beside = 1
+        """The most runs side by side since its own began."""
 
     def give(self, seed: int) -> None:
         self.seed = seed

@@ -16,6 +16,7 @@ from salr.sharpness import Evaluation
 
 from .checkpoint import load, save
 from .events import Event, Listener
+from .failure import reason
 from .parts import Parts, Progress
 from .provenance import provenance
 from .randomness import generator, seed_default
@@ -81,7 +82,7 @@ class Trainer:
             raise
         except Exception as error:
             state = "failed"
-            self.run.write_status(state, self.progress.epoch, reason=f"{type(error).__name__}: {' '.join(str(error).split())}")
+            self.run.write_status(state, self.progress.epoch, reason=reason(error))
             raise
         finally:
             self.tracker.finish(summary, state)
