@@ -18,6 +18,8 @@ from .schema import Config, check, register
 FOLDER = Path(__file__).parent
 GROUPS = ("dataset", "model", "optimizer", "trainer", "tracker", "experiment")
 
+LAUNCHER = "hydra.launcher."  # its values are the cluster's, and some launchers take any that are added
+
 NAMES = ("dataset.name", "model.name", "optimizer.name")  # a record under another one would be a false one
 
 register()
@@ -112,7 +114,8 @@ def check_choices(overrides: list[str]) -> None:
             raise ConfigError(f"{override.input_line}: a name is its file's; choose with {group}=, expected one of {expected}")
         if override.key_or_group == "cells":
             raise ConfigError(f"{override.input_line}: the cells are an experiment's; expected experiment=...")
-        if (override.is_add() or override.is_force_add()) and override.key_or_group not in GROUPS:
+        added = override.is_add() or override.is_force_add()
+        if added and override.key_or_group not in GROUPS and not override.key_or_group.startswith(LAUNCHER):
             raise ConfigError(f"{override.input_line}: nothing reads an added value; expected one that the configuration has")
         if "_target_" in override.input_line:
             raise ConfigError(f"{override.input_line}: no value names code; expected one that the configuration has")
@@ -136,7 +139,7 @@ def _check_launching(override: Any) -> None:
         known = _hydra().config_loader().get_group_options("hydra/launcher")
         if override.value() not in known:
             raise ConfigError(f"{override.input_line}: unknown; choose from {', '.join(known)}")
-    elif not override.key_or_group.startswith("hydra.launcher."):
+    elif not override.key_or_group.startswith(LAUNCHER):
         raise ConfigError(f"{override.input_line}: Hydra's own part is closed; expected hydra/launcher= or hydra.launcher.NAME=")
     elif "$" in override.input_line:  # it could decode to a text that the checks have not seen
         raise ConfigError(f"{override.input_line}: a launcher's values are plain; expected one without $")
