@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--override", nargs="*", default=[], metavar="NAME=VALUE", help="for every cell, as for train.py")
     chosen = parser.parse_args(arguments)
     # Hydra's own values, such as hydra.launcher.partition=gpu, are the launcher's and no cell's.
-    launching = [override for override in chosen.override if override.startswith("hydra")]
+    launching = [override for override in chosen.override if override.lstrip("+").startswith("hydra")]
     overrides = [f"seeds={chosen.seeds}", *(override for override in chosen.override if override not in launching)]
     networks = [name for name in chosen.networks.split(",") if name]
     try:
@@ -75,7 +75,9 @@ def main(arguments: list[str]) -> int:
         if local:
             codes = [_train(plans, seconds or {})]
         else:
-            launching = [*LAUNCHERS[chosen.launcher], *launching]
+            # A node of Ray has a folder of its own, which a relative path would mean there.
+            results = str(Path(plans[0].config.results).absolute()).replace("'", "\\'")
+            launching = [*LAUNCHERS[chosen.launcher], *launching, f"results='{results}'"]
             codes = [_launch(number, places, launching, chosen.preset, overrides) for number, places in _left(cells).items()]
         if 4 in numbers:
             codes.append(_measure_sharpness([cell.config for cell in cells[4].values()], chosen.preset))
@@ -149,11 +151,11 @@ def _lacking(launcher: str) -> str:
 def _launch(number: int, places: list[int], launching: list[str], preset: str, overrides: list[str]) -> int:
     """Hands cells of a table to a Hydra launcher, a job a cell, and waits for all."""
     jobs = f"cell={','.join(map(str, places))}"
-    command = [sys.executable, str(PROJECT / "train.py"), "--multirun", *launching]
+    command = [sys.executable, str(PROJECT / "train.py"), "--multirun"]
     # Jobs start in the folder of this command, and find the project's modules from there.
     paths = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
     return subprocess.run(
-        [*command, f"experiment=table{number}", f"preset={preset}", jobs, *overrides],
+        [*command, f"experiment=table{number}", f"preset={preset}", jobs, *overrides, *launching],
         env={**os.environ, "PYTHONPATH": paths},
         check=False,
     ).returncode

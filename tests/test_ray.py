@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,18 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ray keeps to itself, and what it leaves goes with the test: not into pytest's folder, for a socket's path has 107 characters."""
+    with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
+        for name, value in {**QUIET, "RAY_TMPDIR": folder}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        yield
+
+
+@pytest.fixture
+def cluster(quiet: None) -> Iterator[Any]:
     """A head that runs no jobs, and two nodes of one core."""
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
     from ray.cluster_utils import Cluster
 
     started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -61,7 +70,9 @@ def kill(node: Any) -> set[int]:
 
 @pytest.mark.timeout(420)
 def test_a_table_whose_node_dies_is_the_sequential_one(tmp_path: Path, cluster: Any) -> None:
-    with sweep(tmp_path / "ray", "ray", {**os.environ, **QUIET}, f"hydra.launcher.ray.init.address='{cluster.address}'") as run:
+    # The nodes have been started in another folder, where these results would be others.
+    launching = (f"hydra.launcher.ray.init.address='{cluster.address}'", "+hydra.launcher.ray.remote.num_cpus=1", "results=ray")
+    with sweep(tmp_path / "ray", "ray", os.environ, *launching) as run:
         until(lambda: epochs_of(tmp_path / "ray") >= 3, 180)
         working = [each for each in find_runs(tmp_path / "ray") if each.state() == "running"]
         holders = {int((each.folder / "lock").read_text().split()[1]): each for each in working}
@@ -74,3 +85,9 @@ def test_a_table_whose_node_dies_is_the_sequential_one(tmp_path: Path, cluster: 
     with sweep(tmp_path / "here", "local") as run:
         assert run.wait(120) == 0, run.output.read_text()
     assert tables(tmp_path / "ray") == tables(tmp_path / "here")
+
+
+def test_a_ray_of_its_own_is_started_where_there_is_none(tmp_path: Path, quiet: None) -> None:
+    with sweep(tmp_path / "ray", "ray", os.environ, "trainer.epochs=1") as run:
+        assert run.wait(120) == 0, run.output.read_text()
+    assert {each.state() for each in find_runs(tmp_path / "ray")} == {"finished"}
