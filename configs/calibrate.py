@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from salr.records import check_writable
 from salr.training import device_name, generator
 
 from .build import build_parts, device_of, load_data
@@ -33,9 +34,9 @@ def seconds_a_call(plans: Iterable[CellPlan]) -> dict[tuple[str, str], float]:
         size = f"batch {config.dataset.batch_size}"
         name = " / ".join((device_name(device), *place, config.trainer.precision.value, size, f"{torch.get_num_threads()} threads"))
         if name not in known:
+            check_writable(path.parent)
             print(f"timing {config.dataset.name} {config.model.name} ...", flush=True)
             known[name] = _measure(config, device)
-            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(known, indent=1, sort_keys=True))
         times[place] = known[name]
     return times

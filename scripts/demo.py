@@ -11,12 +11,16 @@ from configs.compose import load
 from configs.records import records_of
 from salr.reporting import summarise, text_table
 from salr.reporting.figures import error_and_factor
+from scripts.command import Parser, start
 from train import exit_code
 
 OPTIMIZERS = ("sgd", "sgd_salr", "adam", "adam_salr")
 
 
-def main(results: str = "results/demo") -> int:
+def main(arguments: list[str]) -> int:
+    parser = Parser(__doc__)
+    parser.add_argument("results", nargs="?", default="results/demo", help="where the records go (default %(default)s)")
+    results = parser.parse_args(arguments).results
     worst, cells, curves = 0, [], {}
     for optimizer in OPTIMIZERS:
         config = load([f"optimizer={optimizer}", "seeds=3", f"results={results}"])
@@ -32,4 +36,4 @@ def main(results: str = "results/demo") -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    sys.exit(start(main))

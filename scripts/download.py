@@ -1,6 +1,5 @@
 """Fetch and check the data sets: `python scripts/download.py [NAME ...] [--root FOLDER]`."""
 
-import argparse
 import os
 import sys
 from pathlib import Path
@@ -8,11 +7,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a file, not as a module
 
 import data
+from scripts.command import Parser, start
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str]) -> int:
     """One line a data set; 1 where one of them failed (the others are still fetched), else 0."""
-    parser = argparse.ArgumentParser(description="Fetch and check the official files of the data sets.")
+    parser = Parser("Fetch and check the official files of the data sets.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones (default: all): {', '.join(data.names())}")
     parser.add_argument("--root", default=os.environ.get("SALR_DATA_DIR", "datasets"), help="where (default: %(default)s)")
     options = parser.parse_args(arguments)
@@ -31,4 +31,4 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(start(main))

@@ -13,7 +13,6 @@ f(θ) = a θ²/2 − A exp(−(θ − c)²/2w²): a flat well at 0, and a sharp 
 Prints the numbers and writes escape.png, .pdf and .csv.
 """
 
-import argparse
 import csv
 import math
 import sys
@@ -31,6 +30,7 @@ from torch import Tensor
 
 from salr.optim import SALR
 from salr.reporting.figures import COLOURS
+from scripts.command import Parser, start
 
 SLOPE, DEPTH, WIDTH, CENTER = 0.02, 0.3, 0.2, 2.0
 DELTA = WIDTH / 4
@@ -204,7 +204,7 @@ def main(
     products: Sequence[float] = (0.25, 0.4, 0.6, 0.8, 1.0, 1.4, 1.8, 2.5, 4.0, 8.0),
     starts: int = 12,
 ) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--output", type=Path, default=Path("results/figures"), metavar="DIR", help="default %(default)s")
     path = parser.parse_args(arguments).output / "escape"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -220,4 +220,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(start(main))

@@ -4,7 +4,6 @@
 The paper gives no γ; here γ = ε/8, so that n steps are as long as the ball's radius. Writes figure3.png, .pdf and .csv.
 """
 
-import argparse
 import csv
 import sys
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from salr.reporting.figures import COLOURS
 from salr.sharpness import ascent_descent_sharpness, ball_sharpness
+from scripts.command import Parser, start
 
 EPSILON, STEPS = 0.1, 8
 THETAS = [i / 80 for i in range(241)]  # 0 to 3: beyond lies a minimum below 0, where φ is not meant to be taken
@@ -73,7 +73,7 @@ def write(points: Sequence[Point], path: Path) -> None:
 
 
 def main(arguments: Sequence[str], thetas: Sequence[float] = THETAS) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--output", type=Path, default=Path("results/figures"), metavar="DIR", help="default %(default)s")
     path = parser.parse_args(arguments).output / "figure3"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,4 +88,4 @@ def main(arguments: Sequence[str], thetas: Sequence[float] = THETAS) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(start(main))

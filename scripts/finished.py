@@ -110,7 +110,7 @@ def open_finished(run: Run, device: str) -> Finished:
 
     def read(path: Path) -> bool:
         try:
-            load(path, parts)
+            load(path, run.name, parts)
         except ValueError as error:
             # A ValueError would set the file aside, which may well fit the version that trained the run.
             raise NotMeasurable(" ".join(str(error).split())) from error

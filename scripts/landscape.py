@@ -28,6 +28,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from salr.records import Run
 from salr.reporting.figures import COLOURS
 from salr.sharpness import filter_normalised_direction, loss_surface
+from scripts.command import Parser, start
 from scripts.finished import count, guarded, open_finished
 from train import INTERRUPTED
 
@@ -36,7 +37,7 @@ SEED = 0
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--line", type=_points, default=51, metavar="N", help="points of the line; 0: none (default %(default)s)")
     parser.add_argument("--plane", type=_points, default=25, metavar="N", help="the plane is N by N; 0: none (default %(default)s)")
@@ -144,4 +145,4 @@ def _length(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(start(main))

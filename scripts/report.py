@@ -5,7 +5,6 @@ python scripts/report.py                        all nine tables and results/repo
 python scripts/report.py 1 --seeds 3 --override trainer.precision=bf16
 """
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +13,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from configs.compose import ConfigError
 from configs.tables import PRESETS, TABLES, read_table
+from salr.records import check_writable
 from salr.reporting.figures import draw_figures
 from salr.reporting.page import write_page
 from salr.reporting.render import markdown, write_table
 from salr.reporting.tables import Cell
+from scripts.command import Parser, start
 
 COMPLETE, INCOMPLETE, BAD_INPUT = 0, 1, 2
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("tables", nargs="*", type=int, help="numbers from 1 to 9; all by default")
     parser.add_argument("--preset", choices=PRESETS, default="paper")
     parser.add_argument("--seeds", default="30", help="which seeds the tables want")
@@ -44,6 +45,7 @@ def make_tables(numbers: Sequence[int], preset: str, overrides: list[str], netwo
         print(f"report.py: {error}", file=sys.stderr)
         return BAD_INPUT
     results = results_of(overrides)
+    check_writable(results)
     for table in tables:
         write_table(table, results / "tables")
         print(markdown(table))
@@ -75,4 +77,4 @@ def _missing(cells: Sequence[Cell]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(start(main))

@@ -9,7 +9,6 @@ Always in eval mode and single precision: Definition 1 on the training set (γ 0
 once. Exit code: 0 all is measured, 1 a measurement failed, 2 not a finished run, 4 another process holds a run, 130 interrupted.
 """
 
-import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +31,7 @@ from salr.sharpness import (
     sam_sharpness,
 )
 from salr.training.provenance import provenance
+from scripts.command import Parser, start
 from scripts.finished import Finished, Tell, count, guarded, open_finished
 from train import INTERRUPTED, worst
 
@@ -87,7 +87,7 @@ MEASURES: dict[str, tuple[str, tuple[str, ...], Callable[[Loss, list[Any]], dict
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--sam", action="store_true", help="also SAM's sharpness, ρ = 0.05")
     parser.add_argument("--ball", action="store_true", help="also equation 2, ε = 0.01 (some 130 gradients)")
@@ -155,4 +155,4 @@ def _watched(title: str) -> Iterator[Tell]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(start(main))

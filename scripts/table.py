@@ -7,7 +7,6 @@ python scripts/table.py 2 --plan                        only say what it would c
 python scripts/table.py 1 --networks lenet,mnistfc      train only these of its networks
 """
 
-import argparse
 import importlib
 import os
 import shutil
@@ -24,6 +23,8 @@ from configs.records import folder_of, records_of
 from configs.schema import Config
 from configs.sweep import Sweep
 from configs.tables import PRESETS, TABLES, TableCell, table_cells
+from salr.records import check_writable
+from scripts.command import Parser, start
 from train import BAD_INPUT, FINISHED, INTERRUPTED, exit_code, worst
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -38,7 +39,7 @@ LAUNCHERS = {
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("tables", nargs="+", help="numbers from 1 to 9, or all")
     parser.add_argument("--preset", choices=PRESETS, default="paper")
     parser.add_argument("--seeds", default="30", help="how many, or which: 30 or [0,3,7]")
@@ -72,6 +73,7 @@ def main(arguments: list[str]) -> int:
         print(text(plans, seconds), flush=True)
         if chosen.plan:
             return FINISHED
+        check_writable(Path(plans[0].config.results))
         if local:
             codes = [_train(plans, seconds or {})]
         else:
@@ -173,4 +175,4 @@ def _measure_sharpness(configs: list[Config], preset: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(start(main))

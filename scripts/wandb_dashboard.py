@@ -4,7 +4,6 @@
 python scripts/wandb_dashboard.py 1 --entity me            needs `wandb login` and the extra dashboard
 """
 
-import argparse
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from configs.tables import PRESETS, TABLES, tag
+from scripts.command import Parser, start
 from train import BAD_INPUT, FINISHED
 
 METRICS = {4: ("sharpness",), 5: ("test_perplexity", "test_loss"), 6: ("test_perplexity",), 7: ("test_loss",)}
@@ -20,7 +20,7 @@ Table 4's own measure is taken after training and is in the records; W&B has wha
 
 
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("table", type=int, choices=TABLES)
     parser.add_argument("--entity", required=True, help="the user or team at W&B")
     parser.add_argument("--project", default="salr")
@@ -67,4 +67,4 @@ def _refuse(line: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(start(main))

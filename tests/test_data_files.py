@@ -253,7 +253,7 @@ def test_the_script_as_it_is_called(tmp_path: Path) -> None:
     command = [sys.executable, REPOSITORY / "scripts" / "download.py"]
     wrong = subprocess.run([*command, "mnits"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
-    assert wrong.stderr.splitlines()[-1].endswith("no data set mnits: expected some of " + ", ".join(data.names()))
+    assert wrong.stderr == f"download.py: no data set mnits: expected some of {', '.join(data.names())}; --help explains\n"
     right = subprocess.run([*command, "digits", "pydoc"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (right.returncode, right.stdout) == (0, "digits: needs no files\npydoc: needs no files\n")
     assert entries(tmp_path) == []

@@ -119,12 +119,12 @@ def test_what_stops_a_checkpoint_at_any_write_is_what_is_raised(error: BaseExcep
     trained = trainer(tmp_path, epochs=1)
     trained.train()
     counted = Writes(1_000_000, error)
-    save(counted, trained.parts, trained.progress)
+    save(counted, trained.run.name, trained.parts, trained.progress)
     writes = 1_000_000 - counted.left
     assert writes > 10
     for at in range(writes):
         with pytest.raises(type(error)) as raised:
-            save(Writes(at, error), trained.parts, trained.progress)
+            save(Writes(at, error), trained.run.name, trained.parts, trained.progress)
         assert raised.value is error
 
 
@@ -172,6 +172,18 @@ def test_another_optimizers_checkpoint_is_set_aside(tmp_path: Path, whole: Run, 
     trained.train()
     stopped_after(2, tmp_path / "salr2")
     goes_on(tmp_path / "salr2", caplog, trained.run, at=0, said="set aside", wrap=SALR)
+
+
+@pytest.mark.parametrize("other", [{"lr": 0.2}, {"seed": 1}])
+def test_a_checkpoint_of_another_run_is_set_aside(
+    other: dict[str, Any], tmp_path: Path, whole: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would fit, and its numbers would be the other run's."""
+    run = stopped_after(2, tmp_path)
+    stranger = stopped_after(2, tmp_path / "other", run_key="f00d", **other)
+    for name in ("checkpoint.pt", "checkpoint.previous.pt"):
+        (run.folder / name).write_bytes((stranger.folder / name).read_bytes())
+    goes_on(tmp_path, caplog, whole, at=0, said=f"is of another run, points/network/sgd-f00d/seed-{stranger.seed})")
 
 
 @pytest.mark.parametrize(

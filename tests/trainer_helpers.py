@@ -54,6 +54,7 @@ def trainer(
     epochs: int = 3,
     lr: float = 0.1,
     seed: int = 0,
+    run_key: str = "0123456789",
     listen: Callable[[Event], None] = lambda event: None,
     tracker: Any = None,
     model: Callable[[], nn.Module] = network,
@@ -73,7 +74,7 @@ def trainer(
         prepare(parts)
         return parts
 
-    run = Run(results, "points", "network", "sgd", "0123456789", seed)
+    run = Run(results, "points", "network", "sgd", run_key, seed)
     config = {"dataset": {"name": "points"}, "seeds": [seed]}
     return Trainer(run, epochs, build, config, NoTracker() if tracker is None else tracker, listen)
 

@@ -62,9 +62,17 @@ class Run:
             raise ValueError(f"seed {self.seed!r} cannot name a run, expected an integer >= 0")
 
     @property
+    def cell(self) -> str:
+        return f"{self.dataset}/{self.model}/{self.optimizer}-{self.key}"
+
+    @property
+    def name(self) -> str:
+        """What no other run of a results folder is called."""
+        return f"{self.cell}/seed-{self.seed}"
+
+    @property
     def folder(self) -> Path:
-        cell = f"{self.optimizer}-{self.key}"
-        return self.results / "runs" / self.dataset / self.model / cell / f"seed-{self.seed}"
+        return self.results / "runs" / self.name
 
     def claim(self) -> AbstractContextManager[None]:
         """Hold the run while the block runs; raises RunBusy, naming process and host, where a live process holds it.

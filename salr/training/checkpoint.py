@@ -11,10 +11,11 @@ from .parts import Parts, Progress
 VERSION = 1
 
 
-def save(stream: BinaryIO, parts: Parts, progress: Progress) -> None:
-    """Model, optimizer, average and progress. Random generators are keyed by the epoch and need not be saved."""
+def save(stream: BinaryIO, run: str, parts: Parts, progress: Progress) -> None:
+    """The run's name, model, optimizer, average and progress. Random generators are keyed by the epoch and need not be saved."""
     state = {
         "version": VERSION,
+        "run": run,
         "progress": asdict(progress),
         "model": parts.model.state_dict(),
         "optimizer": parts.optimizer.state_dict(),
@@ -29,11 +30,13 @@ def save(stream: BinaryIO, parts: Parts, progress: Progress) -> None:
         raise
 
 
-def load(path: Path, parts: Parts) -> Progress:
-    """Puts the state into the parts. Raises ValueError where it is of another version or of other parts."""
+def load(path: Path, run: str, parts: Parts) -> Progress:
+    """Puts the state into the parts. Raises ValueError where it is of another version, another run or other parts."""
     state: dict[str, Any] = torch.load(path, map_location=parts.device, weights_only=True)
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise ValueError(f"{path} is not a checkpoint of version {VERSION}")
+    if (owner := state.get("run", run)) != run:  # those of early runs do not say whose they are
+        raise ValueError(f"{path} is of another run, {owner}")
     try:
         parts.model.load_state_dict(state["model"])
         parts.optimizer.load_state_dict(state["optimizer"])

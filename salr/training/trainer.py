@@ -96,8 +96,7 @@ class Trainer:
         self.run.write_config(self.config)
         self.run.write_status("running", self.progress.epoch)
         run = self.run
-        cell = f"{run.dataset}/{run.model}/{run.optimizer}-{run.key}"
-        self.tracker.start(run.seed, f"{cell}/seed-{run.seed}", cell, f"{run.key}-{run.seed}", self.config)
+        self.tracker.start(run.seed, run.name, run.cell, f"{run.key}-{run.seed}", self.config)
         self._tell("begun")
         return row
 
@@ -197,7 +196,7 @@ class Trainer:
             names = ("sharpness", "median_sharpness", "lr_factor", "lr")
             self.run.write_json("iterations.json", {"epoch": row["epoch"], **dict(zip(names, columns, strict=True))})
         self.run.append_metrics(row)
-        self.run.write_checkpoint(lambda stream: save(stream, self.parts, self.progress))
+        self.run.write_checkpoint(lambda stream: save(stream, self.run.name, self.parts, self.progress))
         self.run.write_status("running", self.progress.epoch)
         self.tracker.log(row)
 
@@ -207,7 +206,7 @@ class Trainer:
 
         def read(path: Path) -> Progress:
             self.parts = self.build()
-            progress = load(path, self.parts)
+            progress = load(path, self.run.name, self.parts)
             if progress.epoch not in rows:
                 raise ValueError(f"the metrics of its epoch, {progress.epoch}, are not there")
             return progress
