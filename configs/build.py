@@ -51,6 +51,13 @@ def device_of(config: Config) -> torch.device:
     return device
 
 
+def devices_of(config: Config) -> list[torch.device]:
+    """The chosen device, or all of its kind where none of them is named. Raises ValueError as :func:`device_of`."""
+    device = device_of(config)
+    count = 1 if device.type == "cpu" or device.index is not None else torch.accelerator.device_count()
+    return [device] if count == 1 else [torch.device(device.type, index) for index in range(count)]
+
+
 def load_data(config: Config, device: torch.device) -> Any:
     """The data set on the device. Raises data.DataError."""
     root = PROJECT / Path(config.dataset.root).expanduser()

@@ -20,7 +20,7 @@ from salr.training import (
     sigterm_interrupts,
 )
 
-from .build import build_parts, build_tracker, device_of, load_data
+from .build import build_parts, build_tracker, devices_of, load_data
 from .compose import plain
 from .records import ENDED, record_of
 from .schema import Config, epochs
@@ -28,7 +28,7 @@ from .schema import Config, epochs
 
 @dataclass
 class Shared:
-    """What the runs of a cell have in common."""
+    """What the runs of a cell on a device have in common."""
 
     config: Config
     data: Any
@@ -37,14 +37,14 @@ class Shared:
 
 def train_seeds(config: Config, seeds: list[int], watch: Watch | None = None) -> dict[int, str]:
     """Trains the seeds and returns the state of each (see :func:`configs.cell.train_cell`)."""
-    device = device_of(config)
-    workers, threads = _workers(config, len(seeds), device)
-    shared = Shared(config, load_data(config, device), device)
-    with sigterm_interrupts(), display(_title(config, len(seeds), workers, device), watch) as listen:
+    devices = devices_of(config)
+    workers, threads = _workers(config, len(seeds), devices)
+    shares = [Shared(config, load_data(config, device), device) for device in devices[:workers]]
+    with sigterm_interrupts(), display(_title(config, len(seeds), workers, devices[:workers]), watch) as listen:
         if workers > 1:
-            return run_side_by_side(train_seed, shared, seeds, workers, threads, listen)
+            return run_side_by_side(train_seed, shares, seeds, workers, threads, listen)
         torch.set_num_threads(threads)
-        return {seed: train_seed(shared, seed, listen) for seed in seeds}
+        return {seed: train_seed(shares[0], seed, listen) for seed in seeds}
 
 
 def train_seed(shared: Shared, seed: int, listen: Listener) -> str:
@@ -77,13 +77,13 @@ def train_seed(shared: Shared, seed: int, listen: Listener) -> str:
         return OUT_OF_MEMORY if out_of_memory(error) else "failed"
 
 
-def _workers(config: Config, runs: int, device: torch.device) -> tuple[int, int]:
-    """Processes, and threads of each: one run takes all cores, several share them (on an accelerator they queue)."""
+def _workers(config: Config, runs: int, devices: list[torch.device]) -> tuple[int, int]:
+    """Processes, and threads of each: one run takes all cores, several share them (on one accelerator they queue)."""
     cores = _cores()
     if config.trainer.workers != "auto":
         workers = min(int(config.trainer.workers), runs)
     else:
-        workers = min(runs, cores) if device.type == "cpu" else 1
+        workers = min(runs, cores if devices[0].type == "cpu" else len(devices))
     return workers, config.trainer.threads or max(1, cores // workers)
 
 
@@ -97,7 +97,8 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _title(config: Config, runs: int, workers: int, device: torch.device) -> str:
+def _title(config: Config, runs: int, workers: int, devices: list[torch.device]) -> str:
     cell = f"{config.dataset.name} {config.model.name} {config.optimizer.name}"
     beside = f", {workers} side by side" if workers > 1 else ""
-    return f"{cell}: {epochs(config)} epochs, {runs} run{'s' if runs > 1 else ''} on {device}{beside}"
+    places = ", ".join(map(str, devices))
+    return f"{cell}: {epochs(config)} epochs, {runs} run{'s' if runs > 1 else ''} on {places}{beside}"

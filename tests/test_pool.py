@@ -47,7 +47,7 @@ def patient(shared: Shared, seed: int, listen: Listener) -> str:
 
 
 def patiently(folder: Path) -> None:
-    run_side_by_side(patient, (folder, torch.zeros(1)), [0, 1], workers=2, threads=1, listen=lambda event: None)
+    run_side_by_side(patient, [(folder, torch.zeros(1))], [0, 1], workers=2, threads=1, listen=lambda event: None)
 
 
 MEMORY = 1 << 30
@@ -84,7 +84,7 @@ def pids(folder: Path) -> list[int]:
 
 def test_all_seeds_in_order_and_a_death_costs_one(tmp_path: Path) -> None:
     seeds, counts, events = [4, 13, 0, 2, 7], torch.zeros(14), []
-    states = run_side_by_side(work, (tmp_path, counts), seeds, workers=1, threads=1, listen=events.append)
+    states = run_side_by_side(work, [(tmp_path, counts)], seeds, workers=1, threads=1, listen=events.append)
     assert list(states.items()) == [(4, "finished"), (13, "failed"), (0, "finished"), (2, "diverged"), (7, "finished")]
     assert counts.nonzero().flatten().tolist() == [0, 2, 4, 7]  # the data are shared, not copied
     told = [(event.seed, event.kind) for event in events]
@@ -102,11 +102,54 @@ def test_all_seeds_in_order_and_a_death_costs_one(tmp_path: Path) -> None:
     assert {mark.read_text().split()[1] for mark in marks(tmp_path, "begun")} == {"1"}
 
 
+def there(shared: Shared, seed: int, listen: Listener) -> str:
+    """Leaves a mark in the folder of its device and waits until all are at work; seed 13 kills its own process."""
+    folder, _ = shared
+    (folder / f"begun-{seed}").write_text(str(os.getpid()))
+    if seed == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    until(lambda: len(list(folder.parent.glob("*/begun-*"))) >= 4)
+    return "finished"
+
+
+def test_processes_are_spread_over_devices_and_a_dead_one_is_replaced_on_its_own(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    shares = [(folder, torch.zeros(1)) for folder in folders]
+    states = run_side_by_side(there, shares, [0, 13, 1, 2], workers=3, threads=1, listen=lambda event: None)
+    assert states == {0: "finished", 13: "failed", 1: "finished", 2: "finished"}
+    assert [[mark.name for mark in marks(folder, "begun")] for folder in folders] == [
+        ["begun-0", "begun-1"],
+        ["begun-13", "begun-2"],
+    ]
+
+
+def alone(shared: Shared, seed: int, listen: Listener) -> str:
+    """Has no memory, with another one at work on another device."""
+    folder, _ = shared
+    with (folder / "tries").open("a") as file:
+        file.write(f"{seed}\n")
+    until(lambda: len(list(folder.parent.glob("*/tries"))) == 2)
+    return OUT_OF_MEMORY
+
+
+def test_a_run_that_has_a_device_to_itself_is_not_trained_again(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    shares, events = [(folder, torch.zeros(1)) for folder in folders], []
+    states = run_side_by_side(alone, shares, [0, 1], workers=2, threads=1, listen=events.append)
+    assert states == {0: OUT_OF_MEMORY, 1: OUT_OF_MEMORY}
+    assert [(folder / "tries").read_text() for folder in folders] == ["0\n", "1\n"]
+    assert events == []
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux, which limits and counts a process's data")
 def test_runs_without_memory_are_trained_again_with_half_as_many_beside_them(tmp_path: Path) -> None:
     events: list[Event] = []
     shared = (tmp_path, torch.zeros(1))
-    states = run_side_by_side(cramped, shared, [0, 1, 2, 3], workers=4, threads=1, listen=events.append)
+    states = run_side_by_side(cramped, [shared], [0, 1, 2, 3], workers=4, threads=1, listen=events.append)
     assert states == {0: "finished", 1: OUT_OF_MEMORY, 2: "finished", 3: "finished"}
     assert len(set(pids(tmp_path))) <= 3  # of those that have been at work last
     waiting = [(event.seed, event.text) for event in events if event.state == "waiting"]
@@ -151,7 +194,7 @@ def test_an_interrupt_waits_until_each_has_ended(tmp_path: Path, capfd: pytest.C
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_side_by_side(patient, (tmp_path, torch.zeros(1)), [0, 1, 2], workers=2, threads=1, listen=listen)
+        run_side_by_side(patient, [(tmp_path, torch.zeros(1))], [0, 1, 2], workers=2, threads=1, listen=listen)
     assert [mark.name for mark in marks(tmp_path, "ended")] == ["ended-0", "ended-1"]
     assert all(map(gone, pids(tmp_path)))
     assert "Traceback" not in capfd.readouterr().err

@@ -216,24 +216,27 @@ def test_the_worst_code_tells(codes: list[int], expected: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "seeds", "cores", "device", "expected"),
+    ("overrides", "seeds", "cores", "devices", "expected"),
     [
-        ([], 1, 4, "cpu", (1, 4)),
-        ([], 3, 4, "cpu", (3, 1)),
-        ([], 30, 4, "cpu", (4, 1)),
-        ([], 2, 4, "cpu", (2, 2)),
-        ([], 3, 4, "cuda", (1, 4)),
-        (["trainer.workers=2"], 30, 4, "cpu", (2, 2)),
-        (["trainer.workers=9"], 3, 4, "cpu", (3, 1)),
-        (["trainer.workers=2", "trainer.threads=3"], 30, 4, "cpu", (2, 3)),
-        (["trainer.threads=1"], 1, 4, "cpu", (1, 1)),
+        ([], 1, 4, ["cpu"], (1, 4)),
+        ([], 3, 4, ["cpu"], (3, 1)),
+        ([], 30, 4, ["cpu"], (4, 1)),
+        ([], 2, 4, ["cpu"], (2, 2)),
+        ([], 3, 4, ["cuda"], (1, 4)),
+        ([], 30, 4, ["cuda:0", "cuda:1"], (2, 2)),
+        ([], 1, 4, ["cuda:0", "cuda:1"], (1, 4)),
+        (["trainer.workers=4"], 30, 4, ["cuda:0", "cuda:1"], (4, 1)),
+        (["trainer.workers=2"], 30, 4, ["cpu"], (2, 2)),
+        (["trainer.workers=9"], 3, 4, ["cpu"], (3, 1)),
+        (["trainer.workers=2", "trainer.threads=3"], 30, 4, ["cpu"], (2, 3)),
+        (["trainer.threads=1"], 1, 4, ["cpu"], (1, 1)),
     ],
 )
 def test_cores_are_shared_without_a_fight(
-    overrides: list[str], seeds: int, cores: int, device: str, expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    overrides: list[str], seeds: int, cores: int, devices: list[str], expected: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
-    assert _workers(load(overrides), seeds, torch.device(device)) == expected
+    assert _workers(load(overrides), seeds, [torch.device(name) for name in devices]) == expected
 
 
 ALONG = [*SMALL, "optimizer=sgd_salr", "seeds=3", "trainer.epochs=12"]

@@ -18,31 +18,37 @@ OUT_OF_MEMORY = "out of memory"
 """The state of a run that has failed for want of memory, which it may have again with fewer beside it."""
 
 Work = Callable[[Any, int, Listener], str]
-"""(what all runs share, seed, listener) → the run's state."""
+"""(what the runs of a device share, seed, listener) → the run's state."""
 
 
-def run_side_by_side(work: Work, shared: Any, seeds: Sequence[int], workers: int, threads: int, listen: Listener) -> dict[int, str]:
+def run_side_by_side(
+    work: Work, shares: Sequence[Any], seeds: Sequence[int], workers: int, threads: int, listen: Listener
+) -> dict[int, str]:
     """Calls ``work`` for every seed, ``workers`` at a time, and returns the state of each.
 
     Args:
         work: an importable function, for it is called in fresh processes.
-        shared: sent to each process once; tensors in it are moved into shared memory, not copied.
+        shares: what runs share, for each device. A process is sent the one that the fewest others have, once; tensors in it are
+            moved into shared memory, not copied.
         threads: torch's threads in each process.
         listen: is told all that the runs tell, in this process.
 
     A process that dies leaves its seed as "failed", and another one takes its place. A run that is :data:`OUT_OF_MEMORY` beside
-    others waits for its turn again, with half as many side by side from then on; alone, that is its state. An interrupt is passed
-    on to all: each run is left as interrupted, and KeyboardInterrupt is raised here.
+    others on its device waits for its turn again, with half as many side by side from then on; alone, that is its state. An
+    interrupt is passed on to all: each run is left as interrupted, and KeyboardInterrupt is raised here.
     """
     waiting, states, room = deque(seeds), dict.fromkeys(seeds, "failed"), workers
     crew: list[_Worker] = []
 
+    def crowd(shared: Any) -> int:
+        return sum(worker.shared is shared for worker in crew)
+
     def hire() -> None:
         while waiting and len(crew) < room:
-            crew.append(_Worker(work, shared, threads))
+            crew.append(_Worker(work, min(shares, key=crowd), threads))
             crew[-1].give(waiting.popleft())
             for worker in crew:
-                worker.beside = max(worker.beside, len(crew))
+                worker.beside = max(worker.beside, crowd(worker.shared))
 
     def dismiss(worker: _Worker) -> None:
         worker.close()
@@ -70,13 +76,13 @@ def run_side_by_side(work: Work, shared: Any, seeds: Sequence[int], workers: int
                 states[seed] = message
                 if message == OUT_OF_MEMORY and worker.beside > 1:
                     # Others may have failed for the same crowd: it is halved once for all of them.
-                    room = min(room, worker.beside // 2)
+                    room = min(room, worker.beside // 2 * len(shares))
                     waiting.append(seed)
                     listen(Event(seed, "ended", 0, 0, state="waiting", text=f"it is trained again, {room} at most side by side"))
                     dismiss(worker)  # the process would keep what memory it has
                 elif waiting and len(crew) <= room:
                     worker.give(waiting.popleft())
-                    worker.beside = len(crew)
+                    worker.beside = crowd(worker.shared)
                 else:
                     dismiss(worker)
                 hire()
@@ -100,9 +106,10 @@ class _Worker:
         with held_back():
             self.process.start()
         theirs.close()  # so that the worker's death closes the pipe
+        self.shared = shared
         self.seed: int
         self.beside = 1
-        """The most runs side by side since its own began."""
+        """The most runs side by side on its device since its own began."""
 
     def give(self, seed: int) -> None:
         self.seed = seed
