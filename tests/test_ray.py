@@ -23,7 +23,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Ray keeps to itself, and what it leaves goes with the test. A socket's path has 107 characters: pytest's folder is too long."""
+    """Ray keeps to itself, and what it leaves goes with the test. Pytest's folder is too long for a socket's path."""
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         for name, value in {**QUIET, "RAY_TMPDIR": folder}.items():
             monkeypatch.setenv(name, value)
