@@ -1,5 +1,6 @@
 """What the tests of the records share."""
 
+import contextlib
 import subprocess
 import sys
 import textwrap
@@ -44,3 +45,14 @@ def numbered_writer(number: int, copies: int = 20_000):
 def same(left: object, right: object) -> bool:
     """Equality of type and value to the bit, NaN and -0.0 included."""
     return repr(left) == repr(right)
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """Fill the disk but for `leave` bytes."""
+    filler = disk / "filler"
+    with filler.open("wb", buffering=0) as stream:
+        with contextlib.suppress(OSError):
+            while True:
+                stream.write(bytes(4096))
+        stream.truncate(stream.tell() - leave)
+    return filler

@@ -1,6 +1,5 @@
 """Records survive kills at any moment, two processes at once, and disks that are full or cannot be written."""
 
-import contextlib
 import errno
 import os
 import random
@@ -8,13 +7,12 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 import torch
-from record_helpers import a_run, names, numbered, numbered_writer, process
+from record_helpers import a_run, fill, names, numbered, numbered_writer, process
 
 from salr.records import RecordError, Run, RunBusy, check_writable, summaries
 
@@ -156,33 +154,6 @@ def test_killed_between_the_two_renames_the_last_checkpoint_is_read(run: Run) ->
 
 
 # Disks.
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 1 MB of its own."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk]
-    try:
-        mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("needs a small disk: there is no mount command")
-    if mounted.returncode:
-        pytest.skip(f"needs a small disk: {mounted.stderr.strip()}")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
-
-
-def fill(disk: Path, leave: int) -> Path:
-    """Fill the disk but for `leave` bytes."""
-    filler = disk / "filler"
-    with filler.open("wb", buffering=0) as stream:
-        with contextlib.suppress(OSError):
-            while True:
-                stream.write(bytes(4096))
-        stream.truncate(stream.tell() - leave)
-    return filler
 
 
 FULL = r"^cannot write \S+: No space left on device; free some space and start the same command again: [^\n]+$"

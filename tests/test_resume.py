@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from record_helpers import fill
 from train_helpers import SMALL, command, epochs_done, left, runs, until
 
 import train
@@ -33,21 +34,27 @@ CELLS = {
 }
 
 
-@pytest.mark.parametrize("cell", CELLS)
-def test_killed_at_any_moment_it_ends_as_if_never_stopped(cell: str, tmp_path: Path) -> None:
-    whole, killed = [*CELLS[cell], f"results={tmp_path / 'whole'}"], [*CELLS[cell], f"results={tmp_path / 'killed'}"]
+FIFTY = [
+    pytest.param(cell, ["trainer.epochs=10"], id=f"{cell}, ten times", marks=[pytest.mark.soak, pytest.mark.timeout(900)])
+    for cell in ("sgd", "sgd_salr", "entropy_sgd_salr", "swa", "text")
+]
+
+
+@pytest.mark.parametrize(("cell", "length"), [*(pytest.param(cell, [], id=cell) for cell in CELLS), *FIFTY])
+def test_killed_at_any_moment_it_ends_as_if_never_stopped(cell: str, length: list[str], tmp_path: Path) -> None:
+    whole, killed = ([*CELLS[cell], *length, f"results={tmp_path / name}"] for name in ("whole", "killed"))
     begun = time.monotonic()
     assert train.main(whole) == 0
     expected = runs(tmp_path / "whole")[0]
     epochs = len(expected.read_metrics())
-    length = (time.monotonic() - begun) / epochs
+    epoch = (time.monotonic() - begun) / epochs
 
     chance, said = random.Random(cell), []
     for kill in range(epochs):
         with command(tmp_path / "here", *killed) as run:
             # From the start to the end: a kill while it starts, one within each epoch, or while that is being recorded.
             until(lambda: not run.running or epochs_done(tmp_path / "killed") >= kill)  # noqa: B023
-            time.sleep(chance.uniform(0, length))
+            time.sleep(chance.uniform(0, epoch))
             run.send(signal.SIGKILL)
             assert run.wait() in (0, -signal.SIGKILL)
             said.append(run.text)
@@ -82,3 +89,21 @@ def test_an_interrupt_ends_cleanly_and_the_same_command_goes_on(number: signal.S
         assert re.search(r"seed 0: goes on after epoch \d+ of 12", run.text)
     for seed, expected in runs(tmp_path / "whole").items():
         assert left(runs(stopped)[seed]) == left(expected)
+
+
+def test_a_full_disk_ends_a_run_with_one_line_and_it_goes_on_once_there_is_room(small_disk: Path, tmp_path: Path) -> None:
+    long = [*CELLS["text"], "trainer.epochs=4"]
+    assert train.main([*long, f"results={tmp_path / 'whole'}"]) == 0
+    results = small_disk / "results"
+    with command(tmp_path / "here", *long, f"results={results}") as run:
+        until(lambda: epochs_done(results) >= 1)
+        filler = fill(small_disk, leave=0)
+        assert run.wait() == 1, run.text
+        assert "No space left on device; free some space and start the same command again" in run.text
+        assert "Traceback" not in run.text
+    assert runs(results)[0].state() in ("failed", "interrupted")
+    filler.unlink()
+    with command(tmp_path / "here", *long, f"results={results}") as run:
+        assert run.wait() == 0, run.text
+        assert re.search(r"seed 0: goes on after epoch \d of 4", run.text)
+    assert left(runs(results)[0]) == left(runs(tmp_path / "whole")[0])
