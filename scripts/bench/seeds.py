@@ -35,7 +35,6 @@ class Case:
 CASES = [
     Case(4, "sgd", "float32", 2, plain_sgd),
     Case(4, "sgd", "bf16", 2, plain_sgd),
-    Case(4, "sgd_salr", "float32", 1, literal_salr),
     Case(4, "sgd_salr", "bf16", 1, literal_salr),
     # How it grows with the number of seeds
     Case(1, "sgd", "bf16", 2, plain_sgd),
