@@ -50,7 +50,7 @@ demo: $(STAMP)  ## train SGD, Adam and their SALR forms on embedded digits, 3 se
 test: $(STAMP)  ## run the tests on all cores (WORKERS=n for fewer, ARGS="-k name" for some)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-soak: $(STAMP)  ## run the tests that take minutes: kills, full disks, damage, load (WORKERS=, ARGS=)
+soak: $(STAMP)  ## run the tests that take longer: fifty kills, ten thousand records, too little memory (WORKERS=, ARGS=)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m soak -n $(WORKERS) --dist worksteal $(ARGS)
 
 lint: $(STAMP)  ## lint, check the format, check the types
