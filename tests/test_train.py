@@ -89,8 +89,9 @@ def test_a_run_that_has_ended_in_the_meantime_is_not_touched(tmp_path: Path) -> 
     assert before == {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
 
 
-def test_a_diverged_run_is_recorded_and_the_others_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [*SMALL, HUGE, "seeds=2", f"results={tmp_path}"]
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_diverged_run_is_recorded_and_the_others_go_on(workers: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*SMALL, HUGE, "seeds=2", f"trainer.workers={workers}", f"results={tmp_path}"]
     assert train.main(arguments) == 3
     out = capsys.readouterr().out
     for seed, run in runs(tmp_path).items():
