@@ -18,15 +18,12 @@ WARM_UP, TIMED = 2, 5
 
 
 def seconds_a_call(plans: Iterable[CellPlan]) -> dict[tuple[str, str], float]:
-    """By (data set, network). Measured where ``results/calibration.json`` does not have it for this device and precision."""
+    """By (data set, network) of what is left. Timed where ``results/calibration.json`` lacks it for this device and precision."""
     times: dict[tuple[str, str], float] = {}
     for plan in plans:
         config = plan.config
         place = (config.dataset.name, config.model.name)
-        if place in times:
-            continue
-        if plan.left == 0:
-            times[place] = 0.0
+        if place in times or not plan.left:
             continue
         device = device_of(config)
         path = Path(config.results) / "calibration.json"

@@ -56,7 +56,7 @@ def text(plans: Sequence[CellPlan], seconds_a_call: dict[tuple[str, str], float]
     runs, done, left = sum(c.runs for c in plans), sum(c.done for c in plans), sum(c.left for c in plans)
     lines.append(f"{f'{len(plans)} cells':<46} {runs:>5} {done:>5} {'':>6} {left:>20,.0f}")
     if seconds_a_call is not None:
-        seconds = sum(cell.left * seconds_a_call[cell.config.dataset.name, cell.config.model.name] for cell in plans)
+        seconds = sum(cell.left * seconds_a_call[cell.config.dataset.name, cell.config.model.name] for cell in plans if cell.left)
         shares = ", ".join(f"{duration(seconds / number)} on {number}" for number in (1, 8, 64))
         lines.append(f"Time left, from a few timed iterations on this device: {shares} like it")
     return "\n".join(lines)
