@@ -80,7 +80,7 @@ def main(arguments: list[str]) -> int:
             # A node of Ray has a folder of its own, which a relative path would mean there.
             results = str(Path(plans[0].config.results).absolute()).replace("'", "\\'")
             launching = [*LAUNCHERS[chosen.launcher], *launching, f"results='{results}'"]
-            codes = [_launch(number, places, launching, chosen.preset, overrides) for number, places in _left(cells).items()]
+            codes = [_launch(number, places, launching, chosen.preset, overrides) for number, places in _left(plans, cells).items()]
         if 4 in numbers:
             codes.append(_measure_sharpness([cell.config for cell in cells[4].values()], chosen.preset))
     except KeyboardInterrupt:
@@ -103,16 +103,16 @@ def _number(text: str) -> int:
     return int(text)
 
 
-def _left(cells: dict[int, dict[int, TableCell]]) -> dict[int, list[int]]:
+def _left(plans: list[CellPlan], cells: dict[int, dict[int, TableCell]]) -> dict[int, list[int]]:
     """By table the places of the cells that have to be trained, each once, whichever tables show it."""
-    left: dict[int, list[int]] = {}
-    folders = set()
+    left = {folder_of(cell.config) for cell in plans if cell.left}
+    places: dict[int, list[int]] = {}
     for number, chosen in cells.items():
         for place, cell in chosen.items():
-            if folder_of(cell.config) not in folders and any(each.left for each in plan([cell.config])):
-                folders.add(folder_of(cell.config))
-                left.setdefault(number, []).append(place)
-    return left
+            if (folder := folder_of(cell.config)) in left:
+                left.remove(folder)
+                places.setdefault(number, []).append(place)
+    return places
 
 
 def _times(plans: list[CellPlan]) -> dict[tuple[str, str], float] | None:
