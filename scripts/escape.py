@@ -29,7 +29,7 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from salr.optim import SALR
-from salr.reporting.figures import COLOURS
+from salr.reporting.figures import COLOURS, save
 from scripts.command import Parser, start
 
 SLOPE, DEPTH, WIDTH, CENTER = 0.02, 0.3, 0.2, 2.0
@@ -169,9 +169,7 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
     for axes in (top, rate, share, bound):
         axes.grid(alpha=0.25)
         axes.legend(frameon=False, fontsize=9, ncols=2 if axes is share else 1)
-    figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-    plt.close(figure)
+    save(figure, path)
 
 
 def _draw_landscape(axes: Any, runs: dict[str, Path1D]) -> None:

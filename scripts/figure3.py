@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
-from salr.reporting.figures import COLOURS
+from salr.reporting.figures import COLOURS, save
 from salr.sharpness import ascent_descent_sharpness, ball_sharpness
 from scripts.command import Parser, start
 
@@ -60,9 +60,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
     bottom.legend(frameon=False)
     for axes in (top, bottom):
         axes.grid(alpha=0.25)
-    figure.savefig(path.with_suffix(".png"), dpi=150, metadata={"Software": None})
-    figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
-    plt.close(figure)
+    save(figure, path)
 
 
 def write(points: Sequence[Point], path: Path) -> None:

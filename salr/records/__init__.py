@@ -3,6 +3,7 @@
 Needs a POSIX system (`fcntl`). Imports neither torch nor, before a table is asked for, pandas.
 """
 
+from salr.records import atomic
 from salr.records.collection import check_writable, find_runs, summaries
 from salr.records.errors import Damaged, RecordError, RunBusy
 from salr.records.run import Run, run_key
@@ -12,6 +13,7 @@ __all__ = [
     "RecordError",
     "Run",
     "RunBusy",
+    "atomic",
     "check_writable",
     "find_runs",
     "run_key",

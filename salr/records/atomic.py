@@ -14,14 +14,15 @@ from salr.records.errors import cannot
 log = logging.getLogger("salr.records")
 
 
-def replace(path: Path, write: Callable[[BinaryIO], object], previous: Path | None = None) -> None:
+def replace(path: Path, write: Callable[[BinaryIO], object], previous: Path | None = None, several: bool = False) -> None:
     """Let `write` fill a new version of `path`; where `previous` is given, the old version is kept there.
 
-    A file has one writer at a time, the holder of the run's claim, so the partial file has a fixed name: what a killed
-    process leaves is overwritten by the next. Killed between the two renames, only the old version is there, as
+    A run's file has one writer at a time, the holder of its claim, so the partial file has a fixed name: what a killed
+    process leaves is overwritten by the next. Where `several` may write, as a table may be made twice at once, the name is
+    the process's own. Killed between the two renames, only the old version is there, as
     `previous`. Raises RecordError when the disk refuses; then the partial file is gone and the old version is in place.
     """
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f".{path.name}.{os.getpid()}" if several else f"{path.name}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with partial.open("w+b") as stream:
@@ -40,6 +41,11 @@ def replace(path: Path, write: Callable[[BinaryIO], object], previous: Path | No
         if isinstance(refusal, OSError):
             raise cannot("write", path, refusal) from error
         raise
+
+
+def write(path: Path, data: bytes, several: bool = False) -> None:
+    """`replace` by these bytes."""
+    replace(path, lambda stream: stream.write(data), several=several)
 
 
 def sync_folder(folder: Path) -> None:

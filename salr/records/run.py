@@ -127,8 +127,7 @@ class Run:
 
     def write_json(self, name: str, value: Mapping[str, object]) -> None:
         """Replace the file `name`. Values are plain data; NaN and infinities are kept (see `salr.records.sealed`)."""
-        data = sealed.json_bytes(value)
-        atomic.replace(self._path(name), lambda stream: stream.write(data))
+        atomic.write(self._path(name), sealed.json_bytes(value))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """What `write_json` wrote; None where there is no file or a damaged one, which is set aside."""
@@ -136,8 +135,7 @@ class Run:
 
     def write_config(self, config: Mapping[str, object]) -> None:
         """Write `config.yaml`, readable, keys in the order given."""
-        data = sealed.yaml_bytes(config)
-        atomic.replace(self.folder / "config.yaml", lambda stream: stream.write(data))
+        atomic.write(self.folder / "config.yaml", sealed.yaml_bytes(config))
 
     def read_config(self) -> dict[str, Any] | None:
         """What `write_config` wrote; None where there is no file or a damaged one, which is set aside."""

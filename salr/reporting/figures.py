@@ -14,7 +14,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .files import write
+from salr.records import atomic
+
 from .render import name_of, unit
 from .tables import Cell, Table
 
@@ -161,13 +162,18 @@ def _curve(axes: Axes, name: str, colour: str, runs: Sequence[Rows], over: str, 
 
 
 def _finish(figure: Figure, with_legends: Sequence[Axes], path: Path) -> None:
-    """Legends and grids, then PNG and PDF; without a date, so that the same records give the same files."""
+    """Legends and grids, then PNG and PDF."""
     for axes in with_legends:
         axes.grid(alpha=0.25)
         if axes.get_legend_handles_labels()[0]:
             axes.legend(frameon=False)
+    save(figure, path)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """As PNG and PDF, and done with; without a date, so that the same records give the same files."""
     for suffix, metadata in ((".png", {"Software": None}), (".pdf", {"CreationDate": None})):
         stream = io.BytesIO()
         figure.savefig(stream, format=suffix[1:], dpi=150, metadata=metadata)
-        write(path.with_suffix(suffix), stream.getvalue())
+        atomic.write(path.with_suffix(suffix), stream.getvalue(), several=True)
     plt.close(figure)

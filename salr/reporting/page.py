@@ -9,7 +9,8 @@ from typing import Any
 
 import jinja2
 
-from .files import write
+from salr.records import atomic
+
 from .render import better_text, caption, difference_text, grid, measured_text, name_of, p_text, published_text, remarks
 from .tables import Cell, Table
 from .verdicts import verdicts
@@ -30,7 +31,7 @@ def write_page(tables: Sequence[Table], figures: Mapping[str, Path], path: Path)
         figures=[{"caption": about, "data": base64.b64encode(picture.read_bytes()).decode()} for about, picture in figures.items()],
         makers=_makers(tables),
     )
-    write(path, text)
+    atomic.write(path, text.encode(), several=True)
 
 
 def _table(table: Table) -> dict[str, Any]:

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from .files import write
+from salr.records import atomic
+
 from .published import CAPTIONS, REMARKS, SPREAD, Published
 from .tables import Cell, Comparison, Table
 
@@ -256,7 +257,7 @@ def write_table(table: Table, folder: Path) -> list[Path]:
         f"{stem}.tex": latex(table),
     }
     for name, text in texts.items():
-        write(folder / name, text)
+        atomic.write(folder / name, text.encode(), several=True)
     return [folder / name for name in texts]
 
 
