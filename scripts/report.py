@@ -11,7 +11,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from configs.compose import ConfigError
 from configs.tables import PRESETS, TABLES, read_table
 from salr.records import check_writable
 from salr.reporting.figures import draw_figures
@@ -20,7 +19,7 @@ from salr.reporting.render import markdown, write_table
 from salr.reporting.tables import Cell
 from scripts.command import Parser, start
 
-COMPLETE, INCOMPLETE, BAD_INPUT = 0, 1, 2
+COMPLETE, INCOMPLETE = 0, 1
 
 
 def main(arguments: list[str]) -> int:
@@ -38,12 +37,11 @@ def make_tables(numbers: Sequence[int], preset: str, overrides: list[str], netwo
 
     Args:
         networks: where only these of the paper's count as missing; all where there are none.
+
+    Raises:
+        ConfigError: before anything is written.
     """
-    try:
-        tables = [read_table(number, preset, overrides) for number in numbers]
-    except ConfigError as error:
-        print(f"report.py: {error}", file=sys.stderr)
-        return BAD_INPUT
+    tables = [read_table(number, preset, overrides) for number in numbers]
     results = results_of(overrides)
     check_writable(results)
     for table in tables:
