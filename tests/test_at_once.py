@@ -11,8 +11,6 @@ from train_helpers import SMALL, command, left, runs
 import train
 from salr.records import find_runs
 
-BUSY = 4
-
 
 def test_the_same_table_started_twice_trains_each_run_once(tmp_path: Path) -> None:
     both = tmp_path / "both"
@@ -21,7 +19,7 @@ def test_the_same_table_started_twice_trains_each_run_once(tmp_path: Path) -> No
         with sweep(second_output, "local", os.environ, f"results={both}") as second:
             codes = {first.wait(150), second.wait(150)}
             told = first.output.read_text() + second.output.read_text()
-    assert codes <= {0, 1, BUSY}  # whoever came to a run that was being trained says so
+    assert codes <= {0, 1, train.BUSY}  # whoever came to a run that was being trained says so
     assert "Traceback" not in told
     trained = [run.read_metrics() for run in find_runs(both)]
     assert [[row["epoch"] for row in rows] for rows in trained] == [list(range(1, LONG + 1))] * 3
@@ -47,7 +45,7 @@ def test_four_processes_on_one_folder_train_each_seed_once(tmp_path: Path) -> No
     ):
         codes = [process.wait() for process in (a, b, c, d)]
         told = "".join(process.text for process in (a, b, c, d))
-    assert set(codes) <= {0, BUSY}
+    assert set(codes) <= {0, train.BUSY}
     assert "Traceback" not in told
     lines = Counter(re.findall(r"^  seed (\d): epoch (\d)/4:", told, re.MULTILINE))
     assert lines == {(str(seed), str(epoch)): 1 for seed in range(4) for epoch in range(1, 5)}

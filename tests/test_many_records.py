@@ -12,7 +12,7 @@ from table_helpers import record, table
 
 from configs.compose import load
 from configs.plan import plan
-from salr.records import summaries
+from salr.records import Run, summaries
 from salr.reporting.render import markdown
 
 GOOD, BAD = 1000, 100
@@ -68,8 +68,6 @@ def test_ten_thousand_records_are_read_in_bounded_memory(tmp_path: Path) -> None
 
 
 def test_a_plan_of_a_thousand_runs_looks_at_each_folder_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from salr.records import Run
-
     asked: list[Path] = []
     state = Run.state
     monkeypatch.setattr(Run, "state", lambda run: asked.append(run.folder) or state(run))

@@ -5,6 +5,7 @@ import io
 import logging
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,17 @@ def test_what_has_not_finished_is_counted_and_never_averaged(tmp_path: Path, cap
     assert not cell.complete
     assert "summary.json" in caplog.text
     assert "n=1 [1 diverged, 1 failed, 2 interrupted, 1 missing]" in markdown(made)
+
+
+def test_what_no_cell_asks_for_is_no_part_of_the_table(tmp_path: Path) -> None:
+    """The same seeds, trained with another configuration, whose key is another."""
+    wanted = [record(tmp_path, "sgd", seed, 98.0) for seed in range(2)]
+    for seed in range(2):
+        stranger = replace(wanted[seed], key="def")
+        stranger.write_json("summary.json", {**(wanted[seed].read_json("summary.json") or {}), "test_accuracy": 10.0})
+        stranger.write_status("finished", 20)
+    (cell,) = table(tmp_path, {"sgd": wanted}).cells
+    assert cell.values == {0: 98.0, 1: 98.0}
 
 
 def test_an_empty_table_is_a_table(tmp_path: Path) -> None:
