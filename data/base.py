@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     restart: bool
 
 
-class DataError(RuntimeError):
+class DataError(OSError):
     """A data set is missing, damaged or cannot be fetched: one line that names the file and says what helps."""
 
 

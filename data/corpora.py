@@ -79,12 +79,20 @@ def read_pydoc(root: Path, download: bool) -> Corpus:
     try:
         from pydoc_data.topics import topics
     except ImportError as error:
-        raise DataError("pydoc: this Python was built without its documentation (the module pydoc_data.topics)") from error
-    text = " ".join(topics[key] for key in sorted(topics)).translate(PYDOC_ASCII).encode("ascii", errors="ignore")
+        raise DataError(
+            "pydoc: this Python was built without its documentation (the module pydoc_data.topics)"
+        ) from error
+    text = (
+        " ".join(topics[key] for key in sorted(topics))
+        .translate(PYDOC_ASCII)
+        .encode("ascii", errors="ignore")
+    )
     content = b" ".join(text.split())[:PYDOC_LENGTH]
     tokens = torch.frombuffer(bytearray(content), dtype=torch.uint8).long() - PYDOC_FIRST
     if len(tokens) < PYDOC_LENGTH or tokens.min() < 0 or tokens.max() > PYDOC_LAST - PYDOC_FIRST:
-        raise DataError(f"pydoc: this Python's documentation is not {PYDOC_LENGTH:,} printable characters long")
+        raise DataError(
+            f"pydoc: this Python's documentation is not {PYDOC_LENGTH:,} printable characters long"
+        )
     return _contiguous(tokens, PYDOC_LAST - PYDOC_FIRST + 1, content)
 
 

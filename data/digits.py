@@ -16,7 +16,9 @@ def read(root: Path, download: bool) -> Images:
     try:
         from sklearn.datasets import load_digits  # a second to import, and nothing else here needs it
     except ImportError as error:
-        raise DataError("digits: scikit-learn, which carries the images, is not installed: pip install scikit-learn") from error
+        raise DataError(
+            "digits: scikit-learn, which carries the images, is not installed: pip install scikit-learn"
+        ) from error
     bunch = load_digits()
     pixels = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)
     labels = torch.from_numpy(bunch.target).to(torch.int64)

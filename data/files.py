@@ -38,7 +38,9 @@ class OfficialFile:
             wrong = "its sha256 differs"
         else:
             return content
-        raise DataError(f"{dataset}: {path} is not the official file ({wrong}): remove it, and it is downloaded again")
+        raise DataError(
+            f"{dataset}: {path} is not the official file ({wrong}): remove it, and it is downloaded again"
+        )
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class FileSet:
             self._fetch(root, missing, download)
         folder = root / self.folder
         return {
-            file.name: file.check(read_bytes(folder / file.name, self.dataset), folder / file.name, self.dataset)
+            file.name: file.check(
+                read_bytes(folder / file.name, self.dataset), folder / file.name, self.dataset
+            )
             for file in self.files
         }
 
@@ -86,7 +90,11 @@ class FileSet:
             root.mkdir(parents=True, exist_ok=True)
             # Beside the destination, hence on the same file system: moving into place is a rename.
             with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as scratch:
-                for file in self._unpacked(missing, Path(scratch)) if self.archive else self._single(missing, Path(scratch)):
+                for file in (
+                    self._unpacked(missing, Path(scratch))
+                    if self.archive
+                    else self._single(missing, Path(scratch))
+                ):
                     folder.mkdir(parents=True, exist_ok=True)
                     os.replace(file, folder / file.name)
         except (OSError, tarfile.TarError) as error:
@@ -127,10 +135,14 @@ def _download(file: OfficialFile, folder: Path) -> Path:
         print(f"downloading {url} ({file.size / 1e6:.1f} MB)", file=sys.stderr)
         try:
             with _impatient():
-                download_url_to_file(url, str(folder / file.name), hash_prefix=file.sha256, progress=sys.stderr.isatty())
+                download_url_to_file(
+                    url, str(folder / file.name), hash_prefix=file.sha256, progress=sys.stderr.isatty()
+                )
             return folder / file.name
         except (OSError, RuntimeError, ValueError, http.client.HTTPException) as error:
-            reasons.append(f"{urlsplit(url).hostname}: {' '.join(str(error).split()) or type(error).__name__}")
+            reasons.append(
+                f"{urlsplit(url).hostname}: {' '.join(str(error).split()) or type(error).__name__}"
+            )
     raise OSError("; ".join(reasons))
 
 

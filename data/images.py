@@ -42,7 +42,13 @@ class ImageData:
     unit = "images"
 
     def __init__(
-        self, images: Images, device: torch.device, *, batch_size: int, augment: str = "none", validation: bool = False
+        self,
+        images: Images,
+        device: torch.device,
+        *,
+        batch_size: int,
+        augment: str = "none",
+        validation: bool = False,
     ) -> None:
         if augment not in AUGMENTATIONS:
             raise ValueError(f"augment={augment!r}: expected one of {', '.join(AUGMENTATIONS)}")
@@ -55,7 +61,9 @@ class ImageData:
         mean, deviation = channel_statistics(parts["train"][0])
         self._size = len(parts["train"][0])
         if not 1 <= batch_size <= self._size:
-            raise ValueError(f"batch_size={batch_size}: expected 1 to {self._size}, the number of training images")
+            raise ValueError(
+                f"batch_size={batch_size}: expected 1 to {self._size}, the number of training images"
+            )
         self.input_shape = tuple(train.shape[1:])
         self.outputs = images.classes
         self.iterations = self._size // batch_size
@@ -63,7 +71,9 @@ class ImageData:
         self._device = device
         self._mean = mean.float().view(-1, 1, 1).to(device)
         self._deviation = deviation.float().view(-1, 1, 1).to(device)
-        self._parts = {split: (pixels.to(device), targets.to(device)) for split, (pixels, targets) in parts.items()}
+        self._parts = {
+            split: (pixels.to(device), targets.to(device)) for split, (pixels, targets) in parts.items()
+        }
         self._windows: Tensor | None = None
         if augment == "crop_flip":
             pixels, targets = self._parts["train"]
@@ -83,7 +93,9 @@ class ImageData:
             block = max(1, BLOCK_PIXELS // (self.count * torch.Size(self.input_shape).numel())) * self.count
             for start in range(0, len(targets), block):
                 images = self._standardise(self._training_pixels(choice[:, start : start + block]))
-                for inputs, labels in zip(images.split(self.count), targets[start : start + block].split(self.count), strict=True):
+                for inputs, labels in zip(
+                    images.split(self.count), targets[start : start + block].split(self.count), strict=True
+                ):
                     yield Batch(inputs, labels, restart=False)
 
     def evaluation(self, split: str) -> Iterator[Batch]:
@@ -93,7 +105,9 @@ class ImageData:
         pixels, labels = self._parts[split]
         return (
             Batch(self._standardise(some), targets, restart=False)
-            for some, targets in zip(pixels.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True)
+            for some, targets in zip(
+                pixels.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
+            )
         )
 
     def _draw(self, order: Generator, augmentation: Generator) -> Tensor:
@@ -129,7 +143,9 @@ def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
     From the histogram of the 256 values, so that they are the same whatever the device or the number of threads.
     """
     values = torch.arange(256, dtype=torch.float64)
-    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)]).double()
+    counts = torch.stack(
+        [torch.bincount(channel.flatten(), minlength=256) for channel in pixels.unbind(1)]
+    ).double()
     weights = counts / counts.sum(1, keepdim=True)
     mean = weights @ values
     variance = (weights * (values - mean.unsqueeze(1)).square()).sum(1)

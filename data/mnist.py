@@ -38,11 +38,16 @@ TABLE = (
         (10_008, "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2"),
     ),
 )
-UNPACKED = FileSet("mnist", "MNIST/raw", tuple(OfficialFile(name, *plain) for name, _, plain in TABLE), offline="digits")
+UNPACKED = FileSet(
+    "mnist", "MNIST/raw", tuple(OfficialFile(name, *plain) for name, _, plain in TABLE), offline="digits"
+)
 FILES = FileSet(
     "mnist",
     "MNIST/raw",
-    tuple(OfficialFile(f"{name}.gz", *packed, tuple(f"{mirror}{name}.gz" for mirror in MIRRORS)) for name, packed, _ in TABLE),
+    tuple(
+        OfficialFile(f"{name}.gz", *packed, tuple(f"{mirror}{name}.gz" for mirror in MIRRORS))
+        for name, packed, _ in TABLE
+    ),
     offline="digits",
     alternative=UNPACKED,
 )
@@ -65,9 +70,13 @@ def parse_idx(content: bytes, name: str) -> Tensor:
     rank = 3 if "idx3" in name else 1
     start = 4 + 4 * rank
     if content[:4] != bytes([0, 0, 8, rank]) or len(content) < start:
-        raise DataError(f"mnist: {name} is not an idx file of {rank}-dimensional bytes (its first bytes are {content[:4].hex()})")
+        raise DataError(
+            f"mnist: {name} is not an idx file of {rank}-dimensional bytes (its first bytes are {content[:4].hex()})"
+        )
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     values = torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8)
     if values.numel() != torch.Size(shape).numel():
-        raise DataError(f"mnist: {name} holds {values.numel():,} bytes, its header says {torch.Size(shape).numel():,}")
+        raise DataError(
+            f"mnist: {name} holds {values.numel():,} bytes, its header says {torch.Size(shape).numel():,}"
+        )
     return values.view(shape)

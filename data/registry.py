@@ -36,7 +36,13 @@ def names() -> list[str]:
 
 
 def load(
-    name: str, root: str | Path, device: torch.device, *, batch_size: int, download: bool = True, **options: Any
+    name: str,
+    root: str | Path,
+    device: torch.device,
+    *,
+    batch_size: int,
+    download: bool = True,
+    **options: Any,
 ) -> ImageData | TextData:
     """The data set `name` on `device`, from the official files below `root`, which are fetched where they are missing.
 

@@ -37,9 +37,13 @@ class TextData:
     unit = "tokens"
     input_shape = ()
 
-    def __init__(self, corpus: Corpus, device: torch.device, *, batch_size: int, sequence_length: int) -> None:
+    def __init__(
+        self, corpus: Corpus, device: torch.device, *, batch_size: int, sequence_length: int
+    ) -> None:
         if batch_size < 1 or sequence_length < 1:
-            raise ValueError(f"batch_size={batch_size}, sequence_length={sequence_length}: expected at least 1 each")
+            raise ValueError(
+                f"batch_size={batch_size}, sequence_length={sequence_length}: expected at least 1 each"
+            )
         length = len(corpus.train) // batch_size
         # The last token of a stream is only ever a target.
         self.iterations = (length - 1) // sequence_length
@@ -81,5 +85,11 @@ class TextData:
         if split not in self._splits:
             raise ValueError(f"split {split!r}: expected one of {', '.join(self._splits)}")
         tokens = self._splits[split].unsqueeze(0)
-        segments = zip(tokens[:, :-1].split(EVALUATION_SEGMENT, 1), tokens[:, 1:].split(EVALUATION_SEGMENT, 1), strict=True)
-        return (Batch(inputs, targets, restart=index == 0) for index, (inputs, targets) in enumerate(segments))
+        segments = zip(
+            tokens[:, :-1].split(EVALUATION_SEGMENT, 1),
+            tokens[:, 1:].split(EVALUATION_SEGMENT, 1),
+            strict=True,
+        )
+        return (
+            Batch(inputs, targets, restart=index == 0) for index, (inputs, targets) in enumerate(segments)
+        )

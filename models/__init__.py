@@ -4,7 +4,7 @@ Letters in the docstrings say where a choice comes from: P the SALR paper, E the
 Z Zaremba et al. 2014, O our own.
 """
 
-from .dropout import Dropout
-from .registry import build, names
+from models.dropout import Dropout
+from models.registry import build, names
 
 __all__ = ["Dropout", "build", "names"]

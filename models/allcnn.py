@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from .dropout import Dropout
+from models.dropout import Dropout
 
 PLACEMENTS = ("input_and_stride", "after_each_layer")
 
@@ -38,7 +38,11 @@ def allcnn_bn(
     layers: list[nn.Module] = [] if everywhere else [Dropout(input_dropout)]
     inputs = input_shape[0]
     for filters, stride in [(96, 1), (96, 1), (96, 2), (192, 1), (192, 1), (192, 2), (192, 1), (192, 1)]:
-        layers += [nn.Conv2d(inputs, filters, 3, stride, padding=1), nn.BatchNorm2d(filters), nn.ReLU(inplace=True)]
+        layers += [
+            nn.Conv2d(inputs, filters, 3, stride, padding=1),
+            nn.BatchNorm2d(filters),
+            nn.ReLU(inplace=True),
+        ]
         if stride == 2 or everywhere:
             layers.append(Dropout(dropout))
         inputs = filters

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from .residual import place_dropout, small_stem
+from models.residual import place_dropout, small_stem
 
 SHORTCUTS = ("A", "B")
 
@@ -30,7 +30,12 @@ def _shortcut(kind: str, inputs: int, width: int) -> nn.Module:
 
 
 def _cifar_resnet(
-    blocks: int, input_shape: tuple[int, int, int], outputs: int, dropout: float, placement: str, shortcut: str
+    blocks: int,
+    input_shape: tuple[int, int, int],
+    outputs: int,
+    dropout: float,
+    placement: str,
+    shortcut: str,
 ) -> nn.Sequential:
     if shortcut not in SHORTCUTS:
         raise ValueError(f"shortcut {shortcut!r} is not known: expected one of {', '.join(SHORTCUTS)}")
@@ -39,8 +44,14 @@ def _cifar_resnet(
     )
     inputs = 16
     for number, width in enumerate((16, 32, 64), start=1):
-        first = BasicBlock(16, 16) if width == 16 else BasicBlock(inputs, width, 2, _shortcut(shortcut, inputs, width))
-        layers[f"stage{number}"] = nn.Sequential(first, *(BasicBlock(width, width) for _ in range(blocks - 1)))
+        first = (
+            BasicBlock(16, 16)
+            if width == 16
+            else BasicBlock(inputs, width, 2, _shortcut(shortcut, inputs, width))
+        )
+        layers[f"stage{number}"] = nn.Sequential(
+            first, *(BasicBlock(width, width) for _ in range(blocks - 1))
+        )
         inputs = width
     layers.update(pool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(64, outputs))
     network = nn.Sequential(layers)

@@ -5,14 +5,18 @@ from collections import OrderedDict
 from torch import nn
 from torchvision.models.densenet import DenseNet, _DenseLayer
 
-from .residual import place_dropout, small_stem
+from models.residual import place_dropout, small_stem
 
 GROWTH = 12
 LAYERS = 16  # (100 - 4) / 3 blocks / 2 convolutions
 
 
 def densenet(
-    input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5, placement: str = "before_classifier"
+    input_shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    dropout: float = 0.5,
+    placement: str = "before_classifier",
 ) -> DenseNet:
     """torchvision's DenseNet as DenseNet-BC of 100 layers, growth 12: 769,162 parameters on CIFAR-10.
 

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from .dropout import Dropout
+from models.dropout import Dropout
 
 
 def lenet(input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5) -> nn.Sequential:
@@ -32,7 +32,13 @@ def lenet(input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0
     def stage(inputs: int, filters: int, pool: int) -> list[nn.Module]:
         convolution = nn.Conv2d(inputs, filters, 5, padding=padding)
         # ReLU and the maximum commute, value and gradient alike; after the pool ReLU has fewer elements to do
-        return [convolution, nn.BatchNorm2d(filters), nn.MaxPool2d(pool), nn.ReLU(inplace=True), Dropout(dropout)]
+        return [
+            convolution,
+            nn.BatchNorm2d(filters),
+            nn.MaxPool2d(pool),
+            nn.ReLU(inplace=True),
+            Dropout(dropout),
+        ]
 
     return nn.Sequential(
         *stage(1, 20, pool=3),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from .dropout import Dropout
+from models.dropout import Dropout
 
 
 class LSTMLanguageModel(nn.Module):
@@ -30,7 +30,14 @@ class LSTMLanguageModel(nn.Module):
     cell_state: Tensor
 
     def __init__(
-        self, vocabulary: int, embedding: int, hidden: int, layers: int, dropout: float, norm: bool, init: float | None
+        self,
+        vocabulary: int,
+        embedding: int,
+        hidden: int,
+        layers: int,
+        dropout: float,
+        norm: bool,
+        init: float | None,
     ) -> None:
         super().__init__()
         for name, size in (("embedding", embedding), ("hidden", hidden), ("layers", layers)):
@@ -70,7 +77,9 @@ class LSTMLanguageModel(nn.Module):
             states.append(state)
         # in the module's own type: under autocast an LSTM returns 16 bits, and takes them back nowhere but there
         dtype = self.hidden_state.dtype
-        self.hidden_state, self.cell_state = (torch.cat(parts).detach().to(dtype) for parts in zip(*states, strict=True))
+        self.hidden_state, self.cell_state = (
+            torch.cat(parts).detach().to(dtype) for parts in zip(*states, strict=True)
+        )
         return self.decoder(self.dropout(x).transpose(0, 1))
 
     def _state_for(self, batch: int) -> tuple[Tensor, Tensor]:
@@ -79,7 +88,9 @@ class LSTMLanguageModel(nn.Module):
             zeros = self.hidden_state.new_zeros(layers, batch, hidden)
             return zeros, zeros
         if carried != batch:
-            raise ValueError(f"the carried state is of batch {carried}, the tokens of {batch}: call reset_state()")
+            raise ValueError(
+                f"the carried state is of batch {carried}, the tokens of {batch}: call reset_state()"
+            )
         return self.hidden_state, self.cell_state
 
 

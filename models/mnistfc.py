@@ -4,12 +4,14 @@ import math
 
 from torch import nn
 
-from .dropout import Dropout
+from models.dropout import Dropout
 
 HIDDEN = 1024
 
 
-def mnistfc(input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5, input_dropout: float = 0.0) -> nn.Sequential:
+def mnistfc(
+    input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5, input_dropout: float = 0.0
+) -> nn.Sequential:
     """784-1024-1024-10, each hidden layer linear, BN, ReLU, dropout (P): 1,867,786 parameters on 28x28.
 
     Args:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import InvertedResidual, MobileNetV2
 from torchvision.ops import Conv2dNormActivation
 
-from .residual import place_dropout, small_stem
+from models.residual import place_dropout, small_stem
 
 # expansion, channels, blocks, stride of the first one; on ImageNet the second stride is 2
 STAGES = [
@@ -36,11 +36,15 @@ class ProjectedResidual(InvertedResidual):
     ) -> None:
         super().__init__(inputs, outputs, stride, expand_ratio, norm_layer)
         if expand_ratio == 1:
-            expansion = Conv2dNormActivation(inputs, inputs, 1, norm_layer=norm_layer, activation_layer=nn.ReLU6)
+            expansion = Conv2dNormActivation(
+                inputs, inputs, 1, norm_layer=norm_layer, activation_layer=nn.ReLU6
+            )
             self.conv.insert(0, expansion)
         self.shortcut: nn.Module | None = None
         if stride == 1:
-            projection = Conv2dNormActivation(inputs, outputs, 1, norm_layer=norm_layer, activation_layer=None)
+            projection = Conv2dNormActivation(
+                inputs, outputs, 1, norm_layer=norm_layer, activation_layer=None
+            )
             self.shortcut = nn.Identity() if inputs == outputs else projection
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,7 +53,11 @@ class ProjectedResidual(InvertedResidual):
 
 
 def mobilenetv2(
-    input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5, placement: str = "before_classifier"
+    input_shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    dropout: float = 0.5,
+    placement: str = "before_classifier",
 ) -> MobileNetV2:
     """torchvision's MobileNetV2 with the stem and one early stride at 1: 2,296,922 parameters on CIFAR-10.
 

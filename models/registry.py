@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 from torch import nn
 
-from .allcnn import allcnn_bn
-from .cifar_resnet import resnet44, resnet56
-from .densenet import densenet
-from .lenet import lenet
-from .lstm import lstm_char, lstm_ptb, lstm_ptb_small
-from .mnistfc import mnistfc
-from .mobilenet import mobilenetv2
-from .regnet import regnetx
-from .resnet import resnet18, resnet50, resnet101
+from models.allcnn import allcnn_bn
+from models.cifar_resnet import resnet44, resnet56
+from models.densenet import densenet
+from models.lenet import lenet
+from models.lstm import lstm_char, lstm_ptb, lstm_ptb_small
+from models.mnistfc import mnistfc
+from models.mobilenet import mobilenetv2
+from models.regnet import regnetx
+from models.resnet import resnet18, resnet50, resnet101
 
 Constructor = Callable[..., nn.Module]
 
@@ -22,7 +22,19 @@ def _by_name(*constructors: Constructor) -> dict[str, Constructor]:
     return {constructor.__name__: constructor for constructor in constructors}
 
 
-IMAGES = _by_name(lenet, mnistfc, allcnn_bn, resnet18, resnet50, resnet101, resnet44, resnet56, regnetx, mobilenetv2, densenet)
+IMAGES = _by_name(
+    lenet,
+    mnistfc,
+    allcnn_bn,
+    resnet18,
+    resnet50,
+    resnet101,
+    resnet44,
+    resnet56,
+    regnetx,
+    mobilenetv2,
+    densenet,
+)
 TOKENS = _by_name(lstm_ptb, lstm_ptb_small, lstm_char)
 
 

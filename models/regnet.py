@@ -5,13 +5,17 @@ from collections.abc import Callable
 from torch import nn
 from torchvision.models.regnet import BlockParams, RegNet, ResBottleneckBlock
 
-from .residual import place_dropout, small_stem
+from models.residual import place_dropout, small_stem
 
 STEM_WIDTH = 64
 
 
 def regnetx(
-    input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5, placement: str = "before_classifier"
+    input_shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    dropout: float = 0.5,
+    placement: str = "before_classifier",
 ) -> RegNet:
     """torchvision's RegNet with the blocks of RegNetX-200MF: 2,321,946 parameters on CIFAR-10.
 
@@ -24,7 +28,9 @@ def regnetx(
         dropout, placement: see :func:`models.residual.place_dropout`.
     """
 
-    def stem(_: int, width: int, norm: Callable[..., nn.Module], activation: Callable[..., nn.Module]) -> nn.Sequential:
+    def stem(
+        _: int, width: int, norm: Callable[..., nn.Module], activation: Callable[..., nn.Module]
+    ) -> nn.Sequential:
         return nn.Sequential(small_stem(input_shape[0], width), norm(width), activation(inplace=True))
 
     blocks = BlockParams(

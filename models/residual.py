@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from .dropout import Dropout
+from models.dropout import Dropout
 
 PLACEMENTS = ("before_classifier", "after_block", "none")
 

@@ -6,7 +6,7 @@ import torchvision
 from torch import nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from .residual import place_dropout, small_stem
+from models.residual import place_dropout, small_stem
 
 
 def _small(
@@ -25,7 +25,11 @@ def _small(
 
 
 def resnet18(
-    input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5, placement: str = "before_classifier"
+    input_shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    dropout: float = 0.5,
+    placement: str = "before_classifier",
 ) -> ResNet:
     """torchvision's ResNet-18 with a 3x3 stem of stride 1 and no max-pool: 11,173,962 parameters on CIFAR-10.
 
@@ -38,14 +42,22 @@ def resnet18(
 
 
 def resnet50(
-    input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5, placement: str = "before_classifier"
+    input_shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    dropout: float = 0.5,
+    placement: str = "before_classifier",
 ) -> ResNet:
     """As :func:`resnet18`, of 50 layers: 23,520,842 parameters on CIFAR-10."""
     return _small(torchvision.models.resnet50, Bottleneck, input_shape, outputs, dropout, placement)
 
 
 def resnet101(
-    input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5, placement: str = "before_classifier"
+    input_shape: tuple[int, int, int],
+    outputs: int,
+    *,
+    dropout: float = 0.5,
+    placement: str = "before_classifier",
 ) -> ResNet:
     """As :func:`resnet18`, of 101 layers: 42,512,970 parameters on CIFAR-10."""
     return _small(torchvision.models.resnet101, Bottleneck, input_shape, outputs, dropout, placement)

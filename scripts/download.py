@@ -2,19 +2,20 @@
 
 import os
 import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # started as a file, not as a module
 
 import data
-from scripts.command import Parser, start
+from experiments.cli import Parser, start
 
 
 def main(arguments: list[str]) -> int:
     """One line a data set; 1 where one of them failed (the others are still fetched), else 0."""
     parser = Parser("Fetch and check the official files of the data sets.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which ones (default: all): {', '.join(data.names())}")
-    parser.add_argument("--root", default=os.environ.get("SALR_DATA_DIR", "datasets"), help="where (default: %(default)s)")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which ones (default: all): {', '.join(data.names())}"
+    )
+    parser.add_argument(
+        "--root", default=os.environ.get("SALR_DATA_DIR", "datasets"), help="where (default: %(default)s)"
+    )
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.names if name not in data.names()]:
         parser.error(f"no data set {', '.join(unknown)}: expected some of {', '.join(data.names())}")
@@ -26,9 +27,12 @@ def main(arguments: list[str]) -> int:
             failed = True
             print(error, file=sys.stderr)
         else:
-            print(f"{name}: {'needs no files' if folder is None else f'complete and checked in {folder}'}", flush=True)
+            print(
+                f"{name}: {'needs no files' if folder is None else f'complete and checked in {folder}'}",
+                flush=True,
+            )
     return int(failed)
 
 
 if __name__ == "__main__":
-    sys.exit(start(main))
+    start(main)

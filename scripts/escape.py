@@ -15,22 +15,19 @@ Prints the numbers and writes escape.png, .pdf and .csv.
 
 import csv
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import matplotlib.pyplot as plt
 import torch
 from matplotlib.ticker import LogLocator
 from torch import Tensor
 
+from experiments.cli import Parser, start
 from salr.optim import SALR
 from salr.reporting.figures import COLOURS, save
-from scripts.command import Parser, start
 
 SLOPE, DEPTH, WIDTH, CENTER = 0.02, 0.3, 0.2, 2.0
 DELTA = WIDTH / 4
@@ -77,7 +74,9 @@ class Path1D(NamedTuple):
 
     def steps_in_ball(self) -> int:
         """Steps until the ball is left for the first time; all of them where it is not."""
-        return next((k for k, theta in enumerate(self.thetas) if abs(theta - MINIMUM) > DELTA), len(self.thetas))
+        return next(
+            (k for k, theta in enumerate(self.thetas) if abs(theta - MINIMUM) > DELTA), len(self.thetas)
+        )
 
 
 def descend(start: float, rate: float, salr: bool, steps: int) -> Path1D:
@@ -123,7 +122,9 @@ def race(products: Sequence[float], starts: int) -> list[dict[str, Any]]:
     rows = []
     for product in products:
         for method, places in ((GD, slope), (DESCENDING, slope), (INSIDE, inside)):
-            paths = [descend(place, product / MU, method != GD, steps=int(300 + 200 / product)) for place in places]
+            paths = [
+                descend(place, product / MU, method != GD, steps=int(300 + 200 / product)) for place in places
+            ]
             gone = [path.steps_in_well() for path in paths if path.left()]
             values = ("race", method, product, starts, len(gone), median(gone) if gone else "", "")
             rows.append(dict(zip(COLUMNS, values, strict=True)))
@@ -137,7 +138,14 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
     _draw_landscape(top, runs)
     for method, run in runs.items():
         colour, style = STYLES[method]
-        rate.plot([eta * factor for factor in run.factors], style, color=colour, markersize=3, linewidth=1, label=method)
+        rate.plot(
+            [eta * factor for factor in run.factors],
+            style,
+            color=colour,
+            markersize=3,
+            linewidth=1,
+            label=method,
+        )
     rate.axhline(2 / MU, color="grey", linestyle=":", label="2/μ, Theorem 4's threshold")
     rate.set(xlabel="iteration k", ylabel="η_k", yscale="log", title=f"Learning rates, η0 = {product}/μ")
     for method, (colour, style) in STYLES.items():
@@ -146,7 +154,12 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
         share.plot([row["eta0_mu"] for row in raced], shares, style, color=colour, markersize=5, label=method)
     stable = 2 * MU / float(curvature(torch.tensor(MINIMUM)))
     share.axvline(stable, ymax=0.81, color="grey", linestyle=":", label="η0 = 2/f″(θ*)")
-    share.set(xlabel="η0 · μ", ylabel="starts that end in the flat well (%)", xscale="log", title="Who leaves the sharp well")
+    share.set(
+        xlabel="η0 · μ",
+        ylabel="starts that end in the flat well (%)",
+        xscale="log",
+        title="Who leaves the sharp well",
+    )
     ticks = [row["eta0_mu"] for row in raced]
     share.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     share.set_xticks([], minor=True)
@@ -158,8 +171,18 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
         epsilons = [row["eta0_mu"] - 2 for row in taken]
         steps = [row["median_steps_in_well"] for row in taken]
         bound.plot(epsilons, steps, style[0], color=colour, markersize=5, label=method)
-    bound.plot(epsilons, [row["bound_steps"] for row in taken], color="grey", label="bound: log(δ/D) / log(1 + ε), rounded up")
-    bound.set(xlabel="ε", ylabel="steps until the ball is left", xscale="log", title="Theorem 4: η0 = (2 + ε)/μ, from near θ*")
+    bound.plot(
+        epsilons,
+        [row["bound_steps"] for row in taken],
+        color="grey",
+        label="bound: log(δ/D) / log(1 + ε), rounded up",
+    )
+    bound.set(
+        xlabel="ε",
+        ylabel="steps until the ball is left",
+        xscale="log",
+        title="Theorem 4: η0 = (2 + ε)/μ, from near θ*",
+    )
     bound.set(yscale="log", xticks=epsilons, xticklabels=[f"{epsilon:g}" for epsilon in epsilons])
     bound.set_xticks([], minor=True)
     for axis in (rate.yaxis, bound.yaxis):
@@ -179,9 +202,20 @@ def _draw_landscape(axes: Any, runs: dict[str, Path1D]) -> None:
     for method, run in runs.items():
         colour, style = STYLES[method]
         points = torch.tensor(run.thetas, dtype=torch.float64)
-        axes.plot(points, f(points), style[0], color=colour, markersize=5, alpha=0.7, label=f"{method}: {len(points) - 1} steps")
+        axes.plot(
+            points,
+            f(points),
+            style[0],
+            color=colour,
+            markersize=5,
+            alpha=0.7,
+            label=f"{method}: {len(points) - 1} steps",
+        )
         axes.annotate(
-            "", (points[-1], f(points[-1])), (points[-2], f(points[-2])), arrowprops={"arrowstyle": "->", "color": colour}
+            "",
+            (points[-1], f(points[-1])),
+            (points[-2], f(points[-2])),
+            arrowprops={"arrowstyle": "->", "color": colour},
         )
     axes.set(xlabel="θ", ylabel="f(θ)", title="A sharp well beside a flat one")
 
@@ -193,7 +227,9 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for row in rows:
         steps, bound = (f"{row[name]:.4g}" if row[name] != "" else "" for name in COLUMNS[-2:])
         left = f"{row['left']}/{row['starts']}"
-        print(f"{row['experiment']:10} {row['method']:24} {row['eta0_mu']:6.2f} {left:>7} {steps:>6} {bound:>6}")
+        print(
+            f"{row['experiment']:10} {row['method']:24} {row['eta0_mu']:6.2f} {left:>7} {steps:>6} {bound:>6}"
+        )
 
 
 def main(
@@ -203,7 +239,9 @@ def main(
     starts: int = 12,
 ) -> int:
     parser = Parser(__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results/figures"), metavar="DIR", help="default %(default)s")
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/figures"), metavar="DIR", help="default %(default)s"
+    )
     path = parser.parse_args(arguments).output / "escape"
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = theorem_4(epsilons) + race(products, starts)
@@ -218,4 +256,4 @@ def main(
 
 
 if __name__ == "__main__":
-    sys.exit(start(main))
+    start(main)

@@ -5,23 +5,22 @@ The paper gives no γ; here γ = ε/8, so that n steps are as long as the ball's
 """
 
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import matplotlib.pyplot as plt
 import torch
 from torch import Tensor
 
+from experiments.cli import Parser, start
 from salr.reporting.figures import COLOURS, save
 from salr.sharpness import ascent_descent_sharpness, ball_sharpness
-from scripts.command import Parser, start
 
 EPSILON, STEPS = 0.1, 8
-THETAS = [i / 80 for i in range(241)]  # 0 to 3: beyond lies a minimum below 0, where φ is not meant to be taken
+THETAS = [
+    i / 80 for i in range(241)
+]  # 0 to 3: beyond lies a minimum below 0, where φ is not meant to be taken
 CHECKED = (0.3, 0.6762526, 1.0, 2.0)
 
 
@@ -48,14 +47,27 @@ def measure(theta: float) -> Point:
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    figure, (top, bottom) = plt.subplots(2, 1, figsize=(7, 6.4), sharex=True, layout="constrained", height_ratios=(1, 1.5))
+    figure, (top, bottom) = plt.subplots(
+        2, 1, figsize=(7, 6.4), sharex=True, layout="constrained", height_ratios=(1, 1.5)
+    )
     theta = [point.theta for point in points]
     top.plot(theta, [point.f for point in points], color="black", linewidth=1.6)
     top.set(ylabel="f(θ)", title="f(θ) = 0.5 θ sin 3θ + 1")
     # Where S and Ŝ are the same, the dashes let the one be seen under the other.
-    bottom.plot(theta, [point.phi for point in points], color=COLOURS[0], label="φ(ε, θ), equation 1", linewidth=1.8)
-    bottom.plot(theta, [point.S for point in points], color=COLOURS[4], label="S(ε, θ), equation 2", linewidth=3.5)
-    bottom.plot(theta, [point.S_hat for point in points], "--", color=COLOURS[2], label="Ŝ(θ), Definition 1", linewidth=1.8)
+    bottom.plot(
+        theta, [point.phi for point in points], color=COLOURS[0], label="φ(ε, θ), equation 1", linewidth=1.8
+    )
+    bottom.plot(
+        theta, [point.S for point in points], color=COLOURS[4], label="S(ε, θ), equation 2", linewidth=3.5
+    )
+    bottom.plot(
+        theta,
+        [point.S_hat for point in points],
+        "--",
+        color=COLOURS[2],
+        label="Ŝ(θ), Definition 1",
+        linewidth=1.8,
+    )
     bottom.set(xlabel="θ", ylabel="sharpness", title=f"ε = {EPSILON}, n1 = n2 = {STEPS}, γ = ε/{STEPS}")
     bottom.legend(frameon=False)
     for axes in (top, bottom):
@@ -72,7 +84,9 @@ def write(points: Sequence[Point], path: Path) -> None:
 
 def main(arguments: Sequence[str], thetas: Sequence[float] = THETAS) -> int:
     parser = Parser(__doc__)
-    parser.add_argument("--output", type=Path, default=Path("results/figures"), metavar="DIR", help="default %(default)s")
+    parser.add_argument(
+        "--output", type=Path, default=Path("results/figures"), metavar="DIR", help="default %(default)s"
+    )
     path = parser.parse_args(arguments).output / "figure3"
     path.parent.mkdir(parents=True, exist_ok=True)
     print("    θ       f(θ)      φ         S         Ŝ")
@@ -86,4 +100,4 @@ def main(arguments: Sequence[str], thetas: Sequence[float] = THETAS) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(start(main))
+    start(main)

@@ -16,8 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -25,12 +23,11 @@ from matplotlib.colors import LogNorm
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from experiments.cli import ExitCode, Parser, count, start
+from experiments.finished import finished_run, open_finished
 from salr.records import Run
 from salr.reporting.figures import COLOURS
 from salr.sharpness import filter_normalised_direction, loss_surface
-from scripts.command import Parser, start
-from scripts.finished import count, guarded, open_finished
-from train import INTERRUPTED
 
 SEED = 0
 """Of the directions; the line's is the plane's first one."""
@@ -39,26 +36,48 @@ SEED = 0
 def main(arguments: list[str]) -> int:
     parser = Parser(__doc__)
     parser.add_argument("folder", type=Path, metavar="RUN_FOLDER")
-    parser.add_argument("--line", type=_points, default=51, metavar="N", help="points of the line; 0: none (default %(default)s)")
-    parser.add_argument("--plane", type=_points, default=25, metavar="N", help="the plane is N by N; 0: none (default %(default)s)")
-    parser.add_argument("--reach", type=_length, default=1.0, help="how far to go, in filter norms (default %(default)s)")
-    parser.add_argument("--examples", type=count, metavar="N", help="the first N training images or tokens; default all")
+    parser.add_argument(
+        "--line",
+        type=_points,
+        default=51,
+        metavar="N",
+        help="points of the line; 0: none (default %(default)s)",
+    )
+    parser.add_argument(
+        "--plane",
+        type=_points,
+        default=25,
+        metavar="N",
+        help="the plane is N by N; 0: none (default %(default)s)",
+    )
+    parser.add_argument(
+        "--reach", type=_length, default=1.0, help="how far to go, in filter norms (default %(default)s)"
+    )
+    parser.add_argument(
+        "--examples", type=count, metavar="N", help="the first N training images or tokens; default all"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N; default %(default)s")
     chosen = parser.parse_args(arguments)
 
-    def work(run: Run) -> None:
+    run = finished_run(chosen.folder)
+    with run.claim():
         for dimensions, points in ((1, chosen.line), (2, chosen.plane)):
             if points:
-                settings = {"reach": chosen.reach, "points": points, "examples": chosen.examples, "seed": SEED}
+                settings = {
+                    "reach": chosen.reach,
+                    "points": points,
+                    "examples": chosen.examples,
+                    "seed": SEED,
+                }
                 picture = run.folder / f"landscape_{dimensions}d.png"
-                draw(np.array(grid(run, dimensions, settings, chosen.device)), chosen.reach, picture, _title(run))
+                draw(
+                    np.array(grid(run, dimensions, settings, chosen.device)),
+                    chosen.reach,
+                    picture,
+                    _title(run),
+                )
                 print(picture, flush=True)
-
-    try:
-        return guarded("landscape.py", chosen.folder, work)
-    except KeyboardInterrupt:
-        print("landscape.py: interrupted; the same command goes on where it was", file=sys.stderr)
-        return INTERRUPTED
+    return ExitCode.FINISHED
 
 
 def grid(run: Run, dimensions: int, settings: dict[str, Any], device: str) -> list[Any]:
@@ -69,14 +88,20 @@ def grid(run: Run, dimensions: int, settings: dict[str, Any], device: str) -> li
         record = {"settings": settings, "losses": np.full(shape, None).tolist()}
     losses = np.array(record["losses"], dtype=object)
     done = {index for index, loss in np.ndenumerate(losses) if loss is not None}
-    print(f"{run.folder.name}, {dimensions}-D: {losses.size} points, {len(done)} of them at hand", file=sys.stderr, flush=True)
+    print(
+        f"{run.folder.name}, {dimensions}-D: {losses.size} points, {len(done)} of them at hand",
+        file=sys.stderr,
+        flush=True,
+    )
     if len(done) < losses.size:
         finished = open_finished(run, device)
         closure = finished.loss("train", settings["examples"], lambda number, batch: None)
         generator = torch.Generator().manual_seed(settings["seed"])
         directions = [filter_normalised_direction(finished.parameters, generator) for _ in shape]
         with _bar(losses.size, len(done)) as bar:
-            for index, loss in loss_surface(closure, finished.parameters, directions, [axis(settings)] * dimensions, skip=done):
+            for index, loss in loss_surface(
+                closure, finished.parameters, directions, [axis(settings)] * dimensions, skip=done
+            ):
                 losses[index] = loss
                 run.write_json(name, {"settings": settings, "losses": losses.tolist()})
                 bar.advance(bar.task_ids[0])
@@ -130,7 +155,9 @@ def _title(run: Run) -> str:
 
 def _points(text: str) -> int:
     if not text.isdigit() or (int(text) and (int(text) < 3 or int(text) % 2 == 0)):
-        raise argparse.ArgumentTypeError(f"{text}: expected 0 or an odd number >= 3, so that the weights themselves are a point")
+        raise argparse.ArgumentTypeError(
+            f"{text}: expected 0 or an odd number >= 3, so that the weights themselves are a point"
+        )
     return int(text)
 
 
@@ -145,4 +172,4 @@ def _length(text: str) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(start(main))
+    start(main)

@@ -4,15 +4,12 @@
 python scripts/wandb_dashboard.py 1 --entity me            needs `wandb login` and the extra dashboard
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from configs.tables import PRESETS, TABLES, tag
-from scripts.command import Parser, start
-from train import BAD_INPUT, FINISHED
+from experiments.cli import ExitCode, Parser, start
+from experiments.paper.published import TABLES
+from experiments.paper.tables import PRESETS, tag
+from experiments.schema import ConfigError
 
 METRICS = {4: ("sharpness",), 5: ("test_perplexity", "test_loss"), 6: ("test_perplexity",), 7: ("test_loss",)}
 """What a table is about, where that is not accuracy; the test loss of a character is what the paper prints for War and Peace.
@@ -30,13 +27,12 @@ def main(arguments: list[str]) -> int:
         import wandb
         import wandb_workspaces  # noqa: F401
     except ImportError:
-        return _refuse(
-            "wandb-workspaces is not installed; expected: .venv/bin/python -m pip install -c constraints.txt -e '.[dashboard]'"
-        )
+        install = ".venv/bin/python -m pip install -c constraints.txt -e '.[dashboard]'"
+        raise ConfigError(f"wandb-workspaces is not installed; expected: {install}") from None
     if not wandb.login(prompt=False):
-        return _refuse("not logged in to W&B; expected `wandb login` before, or WANDB_API_KEY")
+        raise ConfigError("not logged in to W&B; expected `wandb login` before, or WANDB_API_KEY")
     print(workspace(chosen.table, chosen.preset, chosen.entity, chosen.project).save().url)
-    return FINISHED
+    return ExitCode.FINISHED
 
 
 def workspace(number: int, preset: str, entity: str, project: str) -> Any:
@@ -56,15 +52,14 @@ def workspace(number: int, preset: str, entity: str, project: str) -> Any:
         entity=entity,
         project=project,
         name=tag(number, preset).replace("table", "Table ").replace("-", ", "),
-        sections=[ws.Section(name="Mean and standard deviation over seeds", panels=[*bars, *lines], is_open=True)],
-        runset_settings=ws.RunsetSettings(filters=ws.And(ws.Tags().isin([tag(number, preset)])), groupby=[ws.Metric("Group")]),
+        sections=[
+            ws.Section(name="Mean and standard deviation over seeds", panels=[*bars, *lines], is_open=True)
+        ],
+        runset_settings=ws.RunsetSettings(
+            filters=ws.And(ws.Tags().isin([tag(number, preset)])), groupby=[ws.Metric("Group")]
+        ),
     )
 
 
-def _refuse(line: str) -> int:
-    print(f"wandb_dashboard.py: {line}", file=sys.stderr)
-    return BAD_INPUT
-
-
 if __name__ == "__main__":
-    sys.exit(start(main))
+    start(main)

@@ -55,7 +55,9 @@ def cyclic_rate(fraction: float, lr_start: float, lr_end: float) -> float:
 
 @torch.no_grad()
 def recompute_batch_statistics(
-    model: nn.Module, batches: Iterable[T], forward: Callable[[nn.Module, T], object] = lambda model, batch: model(batch)
+    model: nn.Module,
+    batches: Iterable[T],
+    forward: Callable[[nn.Module, T], object] = lambda model, batch: model(batch),
 ) -> None:
     """Replaces the running statistics of all batch normalisation by those of the given batches, a plain mean over batches.
 
@@ -66,10 +68,15 @@ def recompute_batch_statistics(
         model: any; one without batch statistics is left alone and the batches unread.
         batches: whatever ``forward(model, batch)`` understands; the default hands each one to the model.
     """
-    layers = [module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
+    layers = [
+        module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
     if not layers:
         return
-    modes, momenta = [(module, module.training) for module in model.modules()], [layer.momentum for layer in layers]
+    modes, momenta = (
+        [(module, module.training) for module in model.modules()],
+        [layer.momentum for layer in layers],
+    )
     model.eval()
     for layer in layers:
         layer.reset_running_stats()

@@ -7,11 +7,10 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from salr.sharpness import Evaluation
-from salr.sharpness.arguments import check_count, check_positive
-
-from .ranks import take_from_first_rank
-from .wrapper import Wrapper
+from salr.checks import check_local_entropy
+from salr.closures import Evaluation
+from salr.optim.ranks import take_from_first_rank
+from salr.optim.wrapper import Wrapper
 
 
 class LocalEntropy(Wrapper):
@@ -61,14 +60,7 @@ class LocalEntropy(Wrapper):
         scope_cap: float | None = None,
     ) -> None:
         super().__init__(base)
-        check_count("steps", steps, 1)
-        check_positive("inner_lr", inner_lr)
-        for name, value in (("inner_momentum", inner_momentum), ("averaging", averaging)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} = {value}; expected a number from 0 to below 1")
-        for name, value in (("scope", scope), ("scope_growth", scope_growth), ("noise", noise)):
-            if not 0 <= value < math.inf:
-                raise ValueError(f"{name} = {value}; expected a finite number >= 0")
+        check_local_entropy(steps, inner_lr, inner_momentum, scope, scope_growth, noise, averaging)
         if scope_cap is not None and not scope_cap > 0:
             raise ValueError(f"scope_cap = {scope_cap}; expected a number > 0, math.inf for none")
         self.steps, self.inner_lr, self.inner_momentum = steps, inner_lr, float(inner_momentum)
@@ -108,7 +100,9 @@ class LocalEntropy(Wrapper):
             parameter.grad = centre - average
         return loss
 
-    def _langevin(self, moved: list[Tensor], gradients: list[Tensor], start: list[Tensor], momentum: list[Tensor]) -> None:
+    def _langevin(
+        self, moved: list[Tensor], gradients: list[Tensor], start: list[Tensor], momentum: list[Tensor]
+    ) -> None:
         """One step of x' along the Nesterov gradient, the pull towards x and the noise."""
         torch._foreach_mul_(momentum, self.inner_momentum)
         torch._foreach_add_(momentum, gradients)

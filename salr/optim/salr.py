@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from salr.sharpness import Evaluation, ascent_descent_sharpness
-from salr.sharpness.arguments import check_count
-from salr.sharpness.ascent_descent import check_steps
-
-from .ranks import average_over_ranks
-from .running_median import RunningMedian
-from .wrapper import Wrapper
+from salr.checks import check_ascent_descent, check_count
+from salr.closures import Evaluation
+from salr.optim.ranks import average_over_ranks
+from salr.optim.running_median import RunningMedian
+from salr.optim.wrapper import Wrapper
+from salr.sharpness import ascent_descent_sharpness
 
 
 class SALR(Wrapper):
@@ -58,7 +57,7 @@ class SALR(Wrapper):
         shared_noise: bool = True,
     ) -> None:
         super().__init__(base)
-        check_steps(gamma, descent_steps, ascent_steps)
+        check_ascent_descent(gamma, descent_steps, ascent_steps)
         check_count("interval", interval, 1)
         self.gamma, self.descent_steps, self.ascent_steps = gamma, descent_steps, ascent_steps
         self.interval, self.shared_noise = interval, shared_noise
@@ -106,7 +105,9 @@ class SALR(Wrapper):
         self._factor = torch.where(valid & torch.isfinite(factor), factor, self._factor)
 
     def _sharpness_of(self, evaluation: Evaluation) -> Tensor:
-        return ascent_descent_sharpness(evaluation, (), self.gamma, self.descent_steps, self.ascent_steps, self.shared_noise)
+        return ascent_descent_sharpness(
+            evaluation, (), self.gamma, self.descent_steps, self.ascent_steps, self.shared_noise
+        )
 
     def _factor_of(self, sharpness: Tensor, history: RunningMedian) -> Tensor:
         return sharpness / history.median()
@@ -121,7 +122,9 @@ class SALR(Wrapper):
             rate.mul_(self._factor.to(rate.device))
         for group, rate in zip(self.param_groups, rates, strict=True):
             if not isinstance(rate, Tensor):
-                group["lr"] = rate * (self._factor.item() if self._factor.device.type == "cpu" else self._factor)
+                group["lr"] = rate * (
+                    self._factor.item() if self._factor.device.type == "cpu" else self._factor
+                )
         try:
             yield
         finally:

@@ -4,12 +4,11 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from salr.sharpness import Evaluation
-from salr.sharpness.arguments import check_positive
-from salr.sharpness.no_trace import no_trace
-
-from .running_median import RunningMedian
-from .salr import SALR
+from salr.checks import check_released
+from salr.closures import Evaluation
+from salr.closures.no_trace import no_trace
+from salr.optim.running_median import RunningMedian
+from salr.optim.salr import SALR
 
 
 class ReleasedSALR(SALR):
@@ -37,11 +36,8 @@ class ReleasedSALR(SALR):
         interval: int = 2,
         cap: float = 5.0,
     ) -> None:
-        for name, value in (("step_scale", step_scale), ("step_limit", step_limit), ("cap", cap)):
-            check_positive(name, value)
+        check_released(step_scale, step_limit, descent_steps, ascent_steps, cap)
         super().__init__(base, step_scale, descent_steps, ascent_steps, interval)
-        if descent_steps == 0:
-            raise ValueError("descent_steps = 0; expected at least one, for the descent ends at the lower loss")
         self.step_limit, self.cap = step_limit, cap
 
     def _step(self, evaluation: Evaluation) -> Tensor:

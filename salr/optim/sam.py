@@ -4,10 +4,9 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from salr.sharpness import Evaluation
-from salr.sharpness.arguments import check_positive
-
-from .wrapper import Wrapper
+from salr.checks import check_positive
+from salr.closures import Evaluation
+from salr.optim.wrapper import Wrapper
 
 
 class SAM(Wrapper):

@@ -7,11 +7,10 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from salr.sharpness import Evaluation
-from salr.sharpness.arguments import check_positive
-
-from .ranks import take_from_first_rank
-from .wrapper import Wrapper
+from salr.checks import check_positive
+from salr.closures import Evaluation
+from salr.optim.ranks import take_from_first_rank
+from salr.optim.wrapper import Wrapper
 
 
 class SmoothOut(Wrapper):
@@ -56,7 +55,9 @@ class SmoothOut(Wrapper):
         noise = torch.empty_like(parameter).uniform_(-self.radius, self.radius)
         if not self.adaptive:
             return noise
-        filters, drawn = (tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(-1, 1) for tensor in (parameter, noise))
+        filters, drawn = (
+            tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(-1, 1) for tensor in (parameter, noise)
+        )
         norms = torch.linalg.vector_norm(drawn, dim=1, keepdim=True)
         scale = self.radius * torch.linalg.vector_norm(filters, dim=1, keepdim=True) / norms
         return (drawn * torch.where(norms > 0, scale, 0.0)).view_as(noise)

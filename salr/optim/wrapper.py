@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor
 from torch.optim import Optimizer
 
-from salr.sharpness import Closure, Evaluation
-from salr.sharpness.side_state import BufferWatch
+from salr.closures import Closure, Evaluation
+from salr.closures.side_state import BufferWatch
 
 
 class Wrapper(Optimizer):
@@ -123,7 +123,9 @@ class Wrapper(Optimizer):
             state = before(self, state) or state
         name = type(self).__name__
         if name not in state:
-            raise ValueError(f"the state holds {sorted(state)}; expected the state_dict() of a {name}, which has a {name!r}")
+            raise ValueError(
+                f"the state holds {sorted(state)}; expected the state_dict() of a {name}, which has a {name!r}"
+            )
         own = state.pop(name)
         self.base.load_state_dict(state)
         self._load_own_state(own)

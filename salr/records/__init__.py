@@ -7,12 +7,14 @@ from salr.records import atomic
 from salr.records.collection import check_writable, find_runs, summaries
 from salr.records.errors import Damaged, RecordError, RunBusy
 from salr.records.run import Run, run_key
+from salr.records.state import State
 
 __all__ = [
     "Damaged",
     "RecordError",
     "Run",
     "RunBusy",
+    "State",
     "atomic",
     "check_writable",
     "find_runs",

@@ -14,7 +14,9 @@ from salr.records.errors import cannot
 log = logging.getLogger("salr.records")
 
 
-def replace(path: Path, write: Callable[[BinaryIO], object], previous: Path | None = None, several: bool = False) -> None:
+def replace(
+    path: Path, write: Callable[[BinaryIO], object], previous: Path | None = None, several: bool = False
+) -> None:
     """Let `write` fill a new version of `path`; where `previous` is given, the old version is kept there.
 
     A run's file has one writer at a time, the holder of its claim, so the partial file has a fixed name: what a killed

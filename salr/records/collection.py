@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from salr.records.errors import RecordError, cannot
 from salr.records.run import NAME, Run
+from salr.records.state import State
 
 if TYPE_CHECKING:
     import pandas
@@ -64,7 +65,7 @@ def _row(run: Run) -> dict[str, Any]:
         state, summary = run.inspect()
     except RecordError as error:
         log.warning("%s; the run counts as damaged", error)
-        state, summary = "damaged", {}
+        state, summary = State.DAMAGED, {}
     identity = (run.dataset, run.model, run.optimizer, run.key, run.seed, state)
     row: dict[str, Any] = dict(zip(_IDENTITY, identity, strict=True))
     return row | {key: value for key, value in summary.items() if key not in row}

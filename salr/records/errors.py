@@ -23,4 +23,6 @@ class Damaged(RecordError):
 def cannot(do: str, path: Path, error: OSError) -> RecordError:
     """The operating system's refusal as one line: `do` is "write", "read" or "claim"."""
     advice = "; free some space and start the same command again: what was recorded before is intact"
-    return RecordError(f"cannot {do} {path}: {error.strerror or error}{advice if error.errno in _FULL else ''}")
+    return RecordError(
+        f"cannot {do} {path}: {error.strerror or error}{advice if error.errno in _FULL else ''}"
+    )

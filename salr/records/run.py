@@ -18,13 +18,13 @@ from typing import Any, BinaryIO, TypeVar
 
 from salr.records import atomic, claim, metrics, sealed
 from salr.records.errors import Damaged, RecordError, cannot
+from salr.records.state import State
 
 T = TypeVar("T")
 log = logging.getLogger("salr.records")
 
 NAME = re.compile(r"[a-z0-9_]+")
-ENDED = frozenset({"finished", "diverged", "failed"})
-_STATES = ENDED | {"running", "interrupted"}
+_RECORDED = [state for state in State if state.ended or state in (State.RUNNING, State.INTERRUPTED)]
 
 
 def run_key(config: Mapping[str, object]) -> str:
@@ -57,7 +57,9 @@ class Run:
         for field in ("dataset", "model", "optimizer", "key"):
             value = getattr(self, field)
             if not isinstance(value, str) or not NAME.fullmatch(value):
-                raise ValueError(f"{field} {value!r} cannot name a run, expected small letters, digits and underscores")
+                raise ValueError(
+                    f"{field} {value!r} cannot name a run, expected small letters, digits and underscores"
+                )
         if not isinstance(self.seed, int) or isinstance(self.seed, bool) or self.seed < 0:
             raise ValueError(f"seed {self.seed!r} cannot name a run, expected an integer >= 0")
 
@@ -89,7 +91,7 @@ class Run:
         """Whether a live process, this one included, holds the run."""
         return claim.is_held(self.folder / "lock")
 
-    def state(self) -> str:
+    def state(self) -> State:
         """One of "absent", "running", "interrupted", "finished", "diverged", "failed"; costs two small reads.
 
         An ended run is what its status says, held or not; a finished run needs a whole `summary.json` too. Any other
@@ -100,29 +102,33 @@ class Run:
             return self.inspect()[0]
         except RecordError as error:
             log.warning("%s; the run counts as not ended", error)
-            return "running" if self.is_claimed() else "interrupted"
+            return State.RUNNING if self.is_claimed() else State.INTERRUPTED
 
-    def inspect(self) -> tuple[str, dict[str, Any]]:
+    def inspect(self) -> tuple[State, dict[str, Any]]:
         """The state and the summary ({} where there is none), read together; raises Damaged for either, renames nothing."""
         status = self._load("status.json")
         summary = self._load("summary.json")
-        recorded = None if status is None else status.get("state")
-        if recorded in ENDED and (recorded != "finished" or summary is not None):
+        recorded = State.ABSENT if status is None else State(status["state"])
+        if recorded.ended and (recorded is not State.FINISHED or summary is not None):
             return recorded, summary or {}
         if self.is_claimed():
-            return "running", summary or {}
+            return State.RUNNING, summary or {}
         traces = (self._checkpoint, self._previous, self._metrics)
         begun = status is not None or any(path.exists() for path in traces)
-        return "interrupted" if begun else "absent", summary or {}
+        return State.INTERRUPTED if begun else State.ABSENT, summary or {}
 
-    def write_status(self, state: str, epoch: int, **facts: object) -> None:
+    def write_status(self, state: State, epoch: int, **facts: object) -> None:
         """Write `status.json`: state, epoch, pid, host, time (UTC) and the facts given.
 
         `state` is "running", "interrupted", "finished", "diverged" or "failed". Write the summary before "finished".
         """
-        if state not in _STATES:
-            raise ValueError(f"state {state!r} is unknown, expected one of {', '.join(sorted(_STATES))}")
-        maker = {"pid": os.getpid(), "host": socket.gethostname(), "time": datetime.now(UTC).isoformat("T", "seconds")}
+        if state not in _RECORDED:
+            raise ValueError(f"state {state!r} cannot be recorded, expected one of {', '.join(_RECORDED)}")
+        maker = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "time": datetime.now(UTC).isoformat("T", "seconds"),
+        }
         self.write_json("status.json", {"state": state, "epoch": epoch, **facts, **maker})
 
     def write_json(self, name: str, value: Mapping[str, object]) -> None:
@@ -203,7 +209,9 @@ class Run:
 
     def _path(self, name: str) -> Path:
         if not name.endswith(".json") or not NAME.fullmatch(name.removesuffix(".json")):
-            raise ValueError(f"{name!r} cannot name a record, expected small letters, digits, underscores and .json")
+            raise ValueError(
+                f"{name!r} cannot name a record, expected small letters, digits, underscores and .json"
+            )
         return self.folder / name
 
     def _load(self, name: str) -> dict[str, Any] | None:

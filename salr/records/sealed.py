@@ -47,7 +47,9 @@ def plain(value: object, where: str = "record", tag_nonfinite: bool = True) -> A
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str) or key == _NONFINITE:
-                raise ValueError(f"{where}: key {key!r} cannot be recorded, expected a text other than {_NONFINITE!r}")
+                raise ValueError(
+                    f"{where}: key {key!r} cannot be recorded, expected a text other than {_NONFINITE!r}"
+                )
         return {str.__str__(key): plain(item, f"{where}.{key}", tag_nonfinite) for key, item in value.items()}
     raise ValueError(f"{where}: a {type(value).__name__} cannot be recorded, expected plain data")
 
@@ -55,7 +57,9 @@ def plain(value: object, where: str = "record", tag_nonfinite: bool = True) -> A
 def json_bytes(value: Mapping[str, object], separator: str = ",\n") -> bytes:
     """Sealed JSON, one line a key; with `separator=", "` one line in all."""
     entries = _entries(value, tag_nonfinite=True).items()
-    body = "".join(f"{json.dumps(key)}: {json.dumps(item, allow_nan=False)}{separator}" for key, item in entries)
+    body = "".join(
+        f"{json.dumps(key)}: {json.dumps(item, allow_nan=False)}{separator}" for key, item in entries
+    )
     return seal(f'{{{body}"checksum": "', '"}\n')
 
 

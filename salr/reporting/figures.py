@@ -15,9 +15,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from salr.records import atomic
-
-from .render import name_of, unit
-from .tables import Cell, Table
+from salr.reporting.render import name_of, unit
+from salr.reporting.tables import Cell, Table
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -46,24 +45,34 @@ def draw_figures(tables: Sequence[Table], folder: Path) -> dict[str, Path]:
         if any(cell.values for cell in table.cells):
             path = folder / f"forest_table{table.number}{suffix}.png"
             forest(table, path)
-            figures[f"Table {table.number}: measured (filled, 95 % interval over seeds) against published (hollow)"] = path
+            figures[
+                f"Table {table.number}: measured (filled, 95 % interval over seeds) against published (hollow)"
+            ] = path
         for network, cells in _by_place(table).items():
-            if table.number in (4, 6, 7) or not any("test_accuracy" in row for cell in cells for row in cell.rows):
+            if table.number in (4, 6, 7) or not any(
+                "test_accuracy" in row for cell in cells for row in cell.rows
+            ):
                 continue  # these tables' runs are other tables'
             stem = f"{network.replace(' ', '_')}{suffix}"
             curves = {name_of(cell.wanted.published.method): _metrics(cell) for cell in cells if cell.values}
             path = folder / f"calls_{table.number}_{stem}.png"
             error_and_factor(curves, path)
-            figures[f"{network}: test error and learning-rate factor against gradient calls (mean and range over seeds)"] = path
+            figures[
+                f"{network}: test error and learning-rate factor against gradient calls (mean and range over seeds)"
+            ] = path
             path = folder / f"figure4_left_{table.number}_{stem}.png"
             figure4_left(curves, path)
             figures[f"{network}: test error over epochs, as Figure 4 (left)"] = path
-            traced = next((cell for cell in cells if cell.wanted.published.method == "sgd_salr" and cell.values), None)
+            traced = next(
+                (cell for cell in cells if cell.wanted.published.method == "sgd_salr" and cell.values), None
+            )
             trace = None if traced is None else _trace(traced)
             if trace is not None:
                 path = folder / f"figure4_right_{table.number}_{stem}.png"
                 figure4_right(trace, path)
-                figures[f"{network}: sharpness, its median and the rate over SGD-SALR's last epoch, as Figure 4 (right)"] = path
+                figures[
+                    f"{network}: sharpness, its median and the rate over SGD-SALR's last epoch, as Figure 4 (right)"
+                ] = path
     figure3 = folder / "figure3.png"
     if figure3.exists():
         figures["Figure 3: the three measures on f(θ) = 0.5 θ sin 3θ + 1"] = figure3
@@ -115,11 +124,15 @@ def forest(table: Table, path: Path) -> None:
         reach = 0.0 if value.n < 2 else _t_quantile(value.n - 1) * value.std / np.sqrt(value.n)
         axes.errorbar(value.mean, place, xerr=reach, fmt="o", color=COLOURS[0], capsize=3)
         axes.plot(printed.mean, place, "o", markerfacecolor="none", markeredgecolor=COLOURS[1], markersize=8)
-    names = [f"{c.wanted.published.network} {name_of(c.wanted.published.method)} (n={c.estimate.n})" for c in shown]
+    names = [
+        f"{c.wanted.published.network} {name_of(c.wanted.published.method)} (n={c.estimate.n})" for c in shown
+    ]
     axes.set_yticks(range(len(shown)), names)
     axes.invert_yaxis()
     axes.set(
-        xlabel={"accuracy_percent": "test accuracy (%)", "nats": "nats per character"}.get(unit(shown[0].wanted.published), "value")
+        xlabel={"accuracy_percent": "test accuracy (%)", "nats": "nats per character"}.get(
+            unit(shown[0].wanted.published), "value"
+        )
     )
     axes.grid(alpha=0.25, axis="x")
     _finish(figure, (), path)
@@ -146,12 +159,19 @@ def _metrics(cell: Cell) -> list[Rows]:
 
 
 def _trace(cell: Cell) -> dict[str, list[float]] | None:
-    return next((trace for run in cell.wanted.runs if (trace := run.read_json("iterations.json")) is not None), None)
+    return next(
+        (trace for run in cell.wanted.runs if (trace := run.read_json("iterations.json")) is not None), None
+    )
 
 
-def _curve(axes: Axes, name: str, colour: str, runs: Sequence[Rows], over: str, metric: str, error: bool = False) -> None:
+def _curve(
+    axes: Axes, name: str, colour: str, runs: Sequence[Rows], over: str, metric: str, error: bool = False
+) -> None:
     """Nothing is drawn for a metric that the runs do not have; runs are averaged where all of them have been."""
-    curves = [[(row[over], 100 - row[metric] if error else row[metric]) for row in rows if metric in row] for rows in runs]
+    curves = [
+        [(row[over], 100 - row[metric] if error else row[metric]) for row in rows if metric in row]
+        for rows in runs
+    ]
     epochs = min((len(curve) for curve in curves), default=0)
     if not epochs:
         return

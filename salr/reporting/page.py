@@ -10,10 +10,19 @@ from typing import Any
 import jinja2
 
 from salr.records import atomic
-
-from .render import better_text, caption, difference_text, grid, measured_text, name_of, p_text, published_text, remarks
-from .tables import Cell, Table
-from .verdicts import verdicts
+from salr.reporting.render import (
+    better_text,
+    caption,
+    difference_text,
+    grid,
+    measured_text,
+    name_of,
+    p_text,
+    published_text,
+    remarks,
+)
+from salr.reporting.tables import Cell, Table
+from salr.reporting.verdicts import verdicts
 
 
 def write_page(tables: Sequence[Table], figures: Mapping[str, Path], path: Path) -> None:
@@ -28,7 +37,10 @@ def write_page(tables: Sequence[Table], figures: Mapping[str, Path], path: Path)
         preset=tables[0].preset if tables else "paper",
         verdicts=verdicts(tables),
         tables=[_table(table) for table in tables],
-        figures=[{"caption": about, "data": base64.b64encode(picture.read_bytes()).decode()} for about, picture in figures.items()],
+        figures=[
+            {"caption": about, "data": base64.b64encode(picture.read_bytes()).decode()}
+            for about, picture in figures.items()
+        ],
         makers=_makers(tables),
     )
     atomic.write(path, text.encode(), several=True)
@@ -41,7 +53,11 @@ def _table(table: Table) -> dict[str, Any]:
         "caption": caption(table),
         "methods": [name_of(method) for method in methods],
         "rows": [
-            {"dataset": dataset, "network": network, "cells": [_cell(cells[method]) for method in methods if method in cells]}
+            {
+                "dataset": dataset,
+                "network": network,
+                "cells": [_cell(cells[method]) for method in methods if method in cells],
+            }
             for dataset, network, cells in rows
         ],
         "comparisons": [
@@ -62,7 +78,11 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
-    return {"measured": measured_text(cell), "published": published_text(cell.wanted.published), "n": len(cell.values)}
+    return {
+        "measured": measured_text(cell),
+        "published": published_text(cell.wanted.published),
+        "n": len(cell.values),
+    }
 
 
 def _cost(cell: Cell) -> dict[str, str]:

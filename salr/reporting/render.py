@@ -7,9 +7,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from salr.records import atomic
-
-from .published import CAPTIONS, REMARKS, SPREAD, Published
-from .tables import Cell, Comparison, Table
+from salr.reporting.published import Published
+from salr.reporting.tables import Cell, Comparison, Table
 
 NAMES = {
     "sgd": "SGD",
@@ -63,17 +62,20 @@ def published_text(printed: Published) -> str:
 
 def caption(table: Table) -> str:
     note = "" if table.preset == "paper" else f" — preset {table.preset}: no reproduction"
-    return f"Table {table.number}: {CAPTIONS[table.number]}{note}"
+    return f"Table {table.number}: {table.caption}{note}"
 
 
 def remarks(table: Table) -> list[str]:
     """Footnotes: what a reader has to know before comparing."""
-    notes = [*REMARKS.get(table.number, ()), SPREAD]
+    notes = [*table.remarks]
     if table.preset != "paper":
-        stands = sorted({f"{c.wanted.published.network} by {c.wanted.network}" for c in table.cells if _stands_in(c)})
+        stands = sorted(
+            {f"{c.wanted.published.network} by {c.wanted.network}" for c in table.cells if _stands_in(c)}
+        )
         trained = sorted({c.wanted.dataset for c in table.cells})
         notes.insert(
-            0, f"Preset {table.preset}, trained on {', '.join(trained)} for a part of the budget, to try the machinery out."
+            0,
+            f"Preset {table.preset}, trained on {', '.join(trained)} for a part of the budget, to try the machinery out.",
         )
         if stands:
             notes.insert(1, f"Networks stood in for: {', '.join(stands)}.")
@@ -98,8 +100,27 @@ def grid(table: Table) -> tuple[list[str], list[tuple[str, str, dict[str, Cell]]
 
 def csv_text(table: Table) -> str:
     """A line a cell."""
-    names = ("table", "preset", "dataset", "network", "method", "trained_dataset", "trained_network", "optimizer", "metric")
-    numbers = ("mean", "std", "n", "wanted", "others", "published_mean", "published_std", "mean_minus_published")
+    names = (
+        "table",
+        "preset",
+        "dataset",
+        "network",
+        "method",
+        "trained_dataset",
+        "trained_network",
+        "optimizer",
+        "metric",
+    )
+    numbers = (
+        "mean",
+        "std",
+        "n",
+        "wanted",
+        "others",
+        "published_mean",
+        "published_std",
+        "mean_minus_published",
+    )
     costs = ("epochs", "gradient_calls", *TIMES)
     return _csv((*names, *numbers, *costs), (_csv_row(table, cell) for cell in table.cells))
 
@@ -116,7 +137,19 @@ def _csv_row(table: Table, cell: Cell) -> tuple[object, ...]:
 
 def runs_csv(table: Table) -> str:
     """A line a finished run: what the means are made of, for whoever wants to compute others."""
-    header = ("dataset", "network", "method", "seed", "value", "epochs", "gradient_calls", *TIMES, "device", "threads", "commit")
+    header = (
+        "dataset",
+        "network",
+        "method",
+        "seed",
+        "value",
+        "epochs",
+        "gradient_calls",
+        *TIMES,
+        "device",
+        "threads",
+        "commit",
+    )
     return _csv(header, (row for cell in table.cells for row in _run_rows(cell)))
 
 
@@ -140,7 +173,20 @@ def _run_rows(cell: Cell) -> Iterable[tuple[object, ...]]:
 
 def differences_csv(table: Table) -> str:
     """A line a comparison."""
-    header = ("dataset", "network", "method", "against", "difference", "low_95", "high_95", "p", "p_holm", "n", "paired", "favours")
+    header = (
+        "dataset",
+        "network",
+        "method",
+        "against",
+        "difference",
+        "low_95",
+        "high_95",
+        "p",
+        "p_holm",
+        "n",
+        "paired",
+        "favours",
+    )
     return _csv(header, (_difference_row(each) for each in table.comparisons))
 
 
@@ -165,11 +211,17 @@ def markdown(table: Table) -> str:
     lines.append("|---" * (3 + len(methods)) + "|")
     for dataset, network, cells in rows:
         measured = [measured_text(cells[method]) if method in cells else "" for method in methods]
-        printed = [published_text(cells[method].wanted.published) if method in cells else "" for method in methods]
+        printed = [
+            published_text(cells[method].wanted.published) if method in cells else "" for method in methods
+        ]
         lines.append(f"| {dataset} | {network} | measured | {' | '.join(measured)} |")
         lines.append(f"| | | published | {' | '.join(printed)} |")
     if table.comparisons:
-        lines += ["", "| data | network | difference | mean, 95 % interval | p (Holm) | n | better |", "|---" * 7 + "|"]
+        lines += [
+            "",
+            "| data | network | difference | mean, 95 % interval | p (Holm) | n | better |",
+            "|---" * 7 + "|",
+        ]
         lines += [_difference_line(each) for each in table.comparisons]
     lines += ["", *(f"- {note}" for note in remarks(table))]
     return "\n".join(lines) + "\n"
@@ -196,7 +248,15 @@ def better_text(each: Comparison) -> str:
 def _difference_line(each: Comparison) -> str:
     printed = each.first.wanted.published
     pair = f"{name_of(each.method)} − {name_of(each.against)}"
-    parts = (printed.dataset, printed.network, pair, difference_text(each), p_text(each), each.difference.n, better_text(each))
+    parts = (
+        printed.dataset,
+        printed.network,
+        pair,
+        difference_text(each),
+        p_text(each),
+        each.difference.n,
+        better_text(each),
+    )
     return f"| {' | '.join(map(str, parts))} |"
 
 
@@ -217,7 +277,10 @@ def latex(table: Table) -> str:
     ]
     for dataset, network, cells in rows:
         measured = [_tex(measured_text(cells[method])) if method in cells else "" for method in methods]
-        printed = [_tex(published_text(cells[method].wanted.published)) if method in cells else "" for method in methods]
+        printed = [
+            _tex(published_text(cells[method].wanted.published)) if method in cells else ""
+            for method in methods
+        ]
         lines.append(rf"{_tex(dataset)} & {_tex(network)} & measured & {' & '.join(measured)} \\")
         lines.append(rf" & & published & {' & '.join(printed)} \\")
     lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}"]

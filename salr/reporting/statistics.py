@@ -60,7 +60,9 @@ def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Diffe
     parts = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
     spread = sum(parts)
     # Welch and Satterthwaite; with no spread at all any number of degrees gives the same answer
-    degrees = spread**2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)) if spread > 0 else n - 1
+    degrees = (
+        spread**2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)) if spread > 0 else n - 1
+    )
     return _with_interval(mean, math.sqrt(spread), float(degrees), n, paired=False)
 
 

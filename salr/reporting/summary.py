@@ -49,18 +49,31 @@ def text_table(cells: Sequence[CellSummary]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     left = {0, 1, 8}
     padded = [
-        [cell.ljust(width) if at in left else cell.rjust(width) for at, (cell, width) in enumerate(zip(line, widths, strict=True))]
+        [
+            cell.ljust(width) if at in left else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         for line in lines
     ]
     return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
 def _line(cell: CellSummary) -> tuple[str, ...]:
-    others = ", ".join(f"{count} {state}" for state, count in sorted(cell.states.items()) if state != "finished")
+    others = ", ".join(
+        f"{count} {state}" for state, count in sorted(cell.states.items()) if state != "finished"
+    )
     metric = cell.headline
     if metric is None:
         return (cell.name, "", "", "", "0", "", "", "", others)
     mean, std = cell.mean_std(metric)
     calls, seconds = cell.mean_std("gradient_calls")[0], cell.mean_std("seconds")[0]
     numbers = (f"{mean:.2f}", "" if std != std else f"{std:.2f}", str(len(cell.rows)))
-    return (cell.name, HEADLINES[metric], *numbers, str(cell.rows[0]["epochs"]), f"{calls:.0f}", f"{seconds:.1f}", others)
+    return (
+        cell.name,
+        HEADLINES[metric],
+        *numbers,
+        str(cell.rows[0]["epochs"]),
+        f"{calls:.0f}",
+        f"{seconds:.1f}",
+        others,
+    )

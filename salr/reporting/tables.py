@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from salr.records import Run
-
-from .published import Published
-from .statistics import Difference, Estimate, difference, estimate, holm
+from salr.reporting.published import Published
+from salr.reporting.statistics import Difference, Estimate, difference, estimate, holm
 
 BASES = {
     "sgd_salr": "sgd",
@@ -79,7 +78,11 @@ class Comparison:
         p = self.difference.adjusted
         if math.isnan(p) or p >= 0.05 or self.difference.mean == 0:
             return "neither"
-        better = self.difference.mean > 0 if higher_is_better(self.first.wanted.published.metric) else self.difference.mean < 0
+        better = (
+            self.difference.mean > 0
+            if higher_is_better(self.first.wanted.published.metric)
+            else self.difference.mean < 0
+        )
         return "method" if better else "against"
 
 
@@ -89,13 +92,21 @@ class Table:
     cells: tuple[Cell, ...]
     comparisons: tuple[Comparison, ...]
     preset: str
+    caption: str
+    remarks: tuple[str, ...]
 
 
 def higher_is_better(metric: str) -> bool:
     return metric == "accuracy_percent"
 
 
-def make_table(number: int, wanted: Iterable[Wanted], preset: str = "paper") -> Table:
+def make_table(
+    number: int,
+    wanted: Iterable[Wanted],
+    preset: str = "paper",
+    caption: str = "",
+    remarks: Sequence[str] = (),
+) -> Table:
     """Reads the records. Nothing that has not finished is averaged; p-values are corrected over the table's comparisons."""
     cells = tuple(_measure(cell, preset) for cell in wanted)
     comparisons = list(_compare(cells))
@@ -104,7 +115,7 @@ def make_table(number: int, wanted: Iterable[Wanted], preset: str = "paper") -> 
         replace(comparison, difference=replace(comparison.difference, adjusted=p))
         for comparison, p in zip(comparisons, adjusted, strict=True)
     )
-    return Table(number, cells, tuple(corrected), preset)
+    return Table(number, cells, tuple(corrected), preset, caption, tuple(remarks))
 
 
 def _measure(wanted: Wanted, preset: str) -> Cell:
@@ -127,7 +138,9 @@ def _value(run: Run, summary: dict[str, Any], published: Published, preset: str)
     if published.metric == "sharpness_1e-3":
         measured = run.read_json("sharpness.json")
         # A measure on a part of the training set is none of the table's, unless the table is for trying things out.
-        whole = measured is not None and (preset == "smoke" or measured["measured"]["ascent_descent"]["examples"] is None)
+        whole = measured is not None and (
+            preset == "smoke" or measured["measured"]["ascent_descent"]["examples"] is None
+        )
         return 1e3 * float(measured["ascent_descent"]) if measured is not None and whole else None
     if published.metric == "accuracy_percent":
         return summary.get("test_accuracy")

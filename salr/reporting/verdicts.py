@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .tables import Comparison, Table
+from salr.reporting.tables import Comparison, Table
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
 
@@ -17,15 +17,23 @@ class Verdict:
 
 def verdicts(tables: Sequence[Table]) -> list[Verdict]:
     """A verdict a claim. Tables made for trying things out say nothing about the paper and give none."""
-    comparisons = [comparison for table in tables if table.preset == "paper" for comparison in table.comparisons]
+    comparisons = [
+        comparison for table in tables if table.preset == "paper" for comparison in table.comparisons
+    ]
     flatness = [each for each in comparisons if each.first.wanted.published.metric.startswith("sharpness")]
     performance = _distinct([each for each in comparisons if each not in flatness])
     return [
         _judge("Methods with SALR beat those they add to", performance),
         _judge("SALR finds flatter solutions", flatness),
-        _ratio("SALR takes a fifth of its base's epochs", performance, "epochs", 1 / 5, "the epochs of its base"),
         _ratio(
-            "SALR takes as many gradient calls as its base", performance, "gradient_calls", 1.0, "the gradient calls of its base"
+            "SALR takes a fifth of its base's epochs", performance, "epochs", 1 / 5, "the epochs of its base"
+        ),
+        _ratio(
+            "SALR takes as many gradient calls as its base",
+            performance,
+            "gradient_calls",
+            1.0,
+            "the gradient calls of its base",
         ),
     ]
 
@@ -44,9 +52,7 @@ def _judge(claim: str, comparisons: Sequence[Comparison]) -> Verdict:
     favours = [comparison.favours for comparison in comparisons]
     won, lost = favours.count("method"), favours.count("against")
     measured = sum(comparison.difference.n > 0 for comparison in comparisons)
-    numbers = (
-        f"of {len(comparisons)} comparisons {measured} measured: {won} in favour, {lost} against, {measured - won - lost} open"
-    )
+    numbers = f"of {len(comparisons)} comparisons {measured} measured: {won} in favour, {lost} against, {measured - won - lost} open"
     if lost:
         return Verdict(claim, NOT_SUPPORTED, f"{numbers}; against: {_names(comparisons, 'against')}")
     return Verdict(claim, SUPPORTED if comparisons and won == len(comparisons) else UNDECIDED, numbers)
@@ -67,7 +73,13 @@ def _ratio(claim: str, comparisons: Sequence[Comparison], name: str, expected: f
     ratios = [(each, each.first.mean_of(name) / each.second.mean_of(name)) for each in pairs]
     if not ratios:
         return Verdict(claim, UNDECIDED, "no pair measured")
-    off = [f"{each.method} on {' '.join(_place(each))} {ratio:.2f}" for each, ratio in ratios if abs(ratio / expected - 1) > 0.1]
+    off = [
+        f"{each.method} on {' '.join(_place(each))} {ratio:.2f}"
+        for each, ratio in ratios
+        if abs(ratio / expected - 1) > 0.1
+    ]
     low, high = min(ratio for _, ratio in ratios), max(ratio for _, ratio in ratios)
     numbers = f"{len(ratios)} pairs: {low:.2f} to {high:.2f} times {of}"
-    return Verdict(claim, NOT_SUPPORTED if off else SUPPORTED, numbers + (f"; not so: {', '.join(off)}" if off else ""))
+    return Verdict(
+        claim, NOT_SUPPORTED if off else SUPPORTED, numbers + (f"; not so: {', '.join(off)}" if off else "")
+    )

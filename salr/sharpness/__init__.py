@@ -1,19 +1,16 @@
 """Sharpness measures. Nothing here needs more than torch; Keskar's box alone needs SciPy as well."""
 
-from .ascent_descent import ascent_descent_sharpness
-from .ball import ball_sharpness
-from .box import box_sharpness
-from .dataset_loss import DatasetLoss
-from .evaluation import Closure, Evaluation
-from .hessian import Estimate, hessian_eigenvalues, hessian_trace
-from .landscape import filter_normalised_direction, loss_surface
-from .sam import sam_sharpness
+from salr.sharpness.ascent_descent import ascent_descent_sharpness
+from salr.sharpness.ball import ball_sharpness
+from salr.sharpness.box import box_sharpness
+from salr.sharpness.dataset_loss import DatasetLoss
+from salr.sharpness.hessian import Estimate, hessian_eigenvalues, hessian_trace
+from salr.sharpness.landscape import filter_normalised_direction, loss_surface
+from salr.sharpness.sam import sam_sharpness
 
 __all__ = [
-    "Closure",
     "DatasetLoss",
     "Estimate",
-    "Evaluation",
     "ascent_descent_sharpness",
     "ball_sharpness",
     "box_sharpness",

@@ -5,17 +5,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .arguments import check_count, check_positive
-from .evaluation import Closure, Evaluation
-
-
-def check_steps(gamma: float, descent_steps: int, ascent_steps: int) -> None:
-    """Raises ValueError, saying what was expected, where Definition 1 is not defined."""
-    check_positive("gamma", gamma)
-    check_count("descent_steps", descent_steps, 0)
-    check_count("ascent_steps", ascent_steps, 0)
-    if descent_steps == ascent_steps == 0:
-        raise ValueError("descent_steps = ascent_steps = 0; expected at least one step")
+from salr.checks import check_ascent_descent
+from salr.closures.evaluation import Closure, Evaluation
 
 
 def ascent_descent_sharpness(
@@ -48,7 +39,7 @@ def ascent_descent_sharpness(
     Raises:
         ValueError: γ ≤ 0, a negative number of steps, or no steps at all.
     """
-    check_steps(gamma, descent_steps, ascent_steps)
+    check_ascent_descent(gamma, descent_steps, ascent_steps)
     evaluation = closure if isinstance(closure, Evaluation) else Evaluation(closure, parameters)
     with evaluation.without_trace(shared_noise) as loss, torch.no_grad():
         moved, first = evaluation.gradients()

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import torch
 from torch import Generator, Tensor
 
-from .arguments import check_count, check_positive
-from .evaluation import Closure
-from .neighbourhood import Neighbourhood
-from .vectors import default_generator, normal
+from salr.checks import check_count, check_positive
+from salr.closures.evaluation import Closure
+from salr.closures.neighbourhood import Neighbourhood
+from salr.closures.vectors import default_generator, normal
 
 
 def ball_sharpness(

@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .arguments import check_count, check_positive
-from .evaluation import Closure
-from .neighbourhood import Neighbourhood
+from salr.checks import check_count, check_positive
+from salr.closures.evaluation import Closure
+from salr.closures.neighbourhood import Neighbourhood
 
 
-def box_sharpness(closure: Closure, parameters: Iterable[Tensor], epsilon: float = 5e-4, iterations: int = 10) -> Tensor:
+def box_sharpness(
+    closure: Closure, parameters: Iterable[Tensor], epsilon: float = 5e-4, iterations: int = 10
+) -> Tensor:
     """Keskar's φ in percent, as they print it: 100 · (max f − f(θ)) / (1 + f(θ)) over the box |offset_i| ≤ ε (|θ_i| + 1).
 
     The full space (their A is the identity). As in their experiments the maximum is what ``iterations`` of L-BFGS-B (SciPy's)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .no_trace import side_state_kept
+from salr.closures.no_trace import side_state_kept
 
 
 class DatasetLoss:
@@ -71,12 +71,16 @@ class DatasetLoss:
             for inputs, targets in self._read():
                 outputs = self.model(inputs.to(self._device, non_blocking=True))
                 loss = self.loss(outputs, targets.to(self._device, non_blocking=True))
-                yield loss.to(torch.promote_types(loss.dtype, torch.float32)) * (targets.numel() / self.targets)
+                yield loss.to(torch.promote_types(loss.dtype, torch.float32)) * (
+                    targets.numel() / self.targets
+                )
 
     def _read(self) -> Iterator[tuple[Any, Tensor]]:
         for batch in self._batches() if callable(self._batches) else self._batches:
             if not isinstance(batch, tuple | list) or len(batch) < 2 or not isinstance(batch[1], Tensor):
-                raise TypeError(f"a batch is {type(batch).__name__}; expected a tuple (inputs, targets, ...) with targets a tensor")
+                raise TypeError(
+                    f"a batch is {type(batch).__name__}; expected a tuple (inputs, targets, ...) with targets a tensor"
+                )
             yield batch[0], batch[1]
 
     @contextmanager
@@ -94,7 +98,9 @@ class DatasetLoss:
 def _differentiable_recurrence(model: nn.Module) -> Iterator[None]:
     """cuDNN's recurrent layers give no gradient in eval mode, and no second derivative in any; torch's own do."""
     enabled = torch.backends.cudnn.enabled
-    torch.backends.cudnn.enabled = enabled and not any(isinstance(module, nn.RNNBase) for module in model.modules())
+    torch.backends.cudnn.enabled = enabled and not any(
+        isinstance(module, nn.RNNBase) for module in model.modules()
+    )
     try:
         yield
     finally:

@@ -9,11 +9,11 @@ import torch
 from torch import Generator, Tensor
 from torch.overrides import TorchFunctionMode
 
-from .arguments import check_count, check_positive
-from .dataset_loss import DatasetLoss
-from .evaluation import Closure
-from .no_trace import no_trace
-from .vectors import default_generator, flatten, normal, trainable, unflatten
+from salr.checks import check_count, check_positive
+from salr.closures.evaluation import Closure
+from salr.closures.no_trace import no_trace
+from salr.closures.vectors import default_generator, flatten, normal, trainable, unflatten
+from salr.sharpness.dataset_loss import DatasetLoss
 
 
 class Estimate(NamedTuple):
@@ -120,7 +120,9 @@ def hessian_trace(
 class _BackwardRefused(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.backward or func is torch.autograd.backward:
-            raise ValueError("the closure calls backward itself; second derivatives need one that only returns the loss")
+            raise ValueError(
+                "the closure calls backward itself; second derivatives need one that only returns the loss"
+            )
         return func(*args, **(kwargs or {}))
 
 
@@ -144,15 +146,21 @@ class _HessianProduct:
 
     def _product(self, loss: Tensor, vector: list[Tensor]) -> Tensor:
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
-            raise ValueError("the closure's result has no gradient; expected a loss of one element, computed from the parameters")
-        gradients = torch.autograd.grad(loss.reshape(()), self._parameters, create_graph=True, allow_unused=True)
+            raise ValueError(
+                "the closure's result has no gradient; expected a loss of one element, computed from the parameters"
+            )
+        gradients = torch.autograd.grad(
+            loss.reshape(()), self._parameters, create_graph=True, allow_unused=True
+        )
         # The gradient of a linear or unused parameter is constant.
         pairs = [(g, v) for g, v in zip(gradients, vector, strict=True) if g is not None and g.requires_grad]
         if not pairs:
             return torch.zeros_like(self.like)
         varying, weights = zip(*pairs, strict=True)
         products = torch.autograd.grad(varying, self._parameters, weights, allow_unused=True)
-        return flatten([torch.zeros_like(p) if h is None else h for h, p in zip(products, self._parameters, strict=True)])
+        return flatten(
+            [torch.zeros_like(p) if h is None else h for h, p in zip(products, self._parameters, strict=True)]
+        )
 
 
 def _ritz(columns: list[list[float]], size: int, k: int) -> tuple[Tensor, float, float]:

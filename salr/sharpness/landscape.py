@@ -6,14 +6,16 @@ from itertools import product
 import torch
 from torch import Generator, Tensor
 
-from .evaluation import Closure
-from .neighbourhood import Neighbourhood
-from .vectors import default_generator, flatten, normal, trainable
+from salr.closures.evaluation import Closure
+from salr.closures.neighbourhood import Neighbourhood
+from salr.closures.vectors import default_generator, flatten, normal, trainable
 
 Index = tuple[int, ...]
 
 
-def filter_normalised_direction(parameters: Iterable[Tensor], generator: Generator | None = None) -> list[Tensor]:
+def filter_normalised_direction(
+    parameters: Iterable[Tensor], generator: Generator | None = None
+) -> list[Tensor]:
     """A random direction in which every filter is as long as the network's own.
 
     A filter is what produces one output: a slice of a parameter along its first dimension. It is drawn from a normal distribution
@@ -36,7 +38,9 @@ def _direction(parameter: Tensor, generator: Generator) -> Tensor:
         return torch.zeros_like(parameter)
     direction = normal(parameter, generator)
     over = tuple(range(1, parameter.dim()))
-    wanted, drawn = (torch.linalg.vector_norm(tensor, dim=over, keepdim=True) for tensor in (parameter, direction))
+    wanted, drawn = (
+        torch.linalg.vector_norm(tensor, dim=over, keepdim=True) for tensor in (parameter, direction)
+    )
     return direction * (wanted / drawn)
 
 
@@ -71,10 +75,14 @@ def loss_surface(
     """
     parameters = trainable(parameters)
     if not directions or len(directions) != len(coordinates):
-        raise ValueError(f"{len(directions)} directions and {len(coordinates)} axes; expected as many of each, at least one")
+        raise ValueError(
+            f"{len(directions)} directions and {len(coordinates)} axes; expected as many of each, at least one"
+        )
     for direction in directions:
         if [part.shape for part in direction] != [parameter.shape for parameter in parameters]:
-            raise ValueError("a direction's tensors have other shapes than the parameters; expected one of its shape for each")
+            raise ValueError(
+                "a direction's tensors have other shapes than the parameters; expected one of its shape for each"
+            )
     return _points(closure, parameters, [flatten(direction) for direction in directions], coordinates, skip)
 
 

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .arguments import check_positive
-from .evaluation import Closure
-from .neighbourhood import Neighbourhood
+from salr.checks import check_positive
+from salr.closures.evaluation import Closure
+from salr.closures.neighbourhood import Neighbourhood
 
 
 def sam_sharpness(closure: Closure, parameters: Iterable[Tensor], rho: float = 0.05) -> Tensor:

@@ -1,18 +1,18 @@
 """The trainer. It is handed a network, a data set and an optimizer, and imports none of them."""
 
-from .display import Watch, display
-from .events import Event, Listener
-from .failure import out_of_memory, reason
-from .parts import Parts
-from .pool import OUT_OF_MEMORY, run_side_by_side
-from .provenance import device_name
-from .randomness import generator, seed_default
-from .schedule import Schedule, constant, multi_step_decay, step_decay, then_cyclic
-from .signals import sigterm_interrupts
-from .task import Task
-from .tracker import NoTracker, Tracker
-from .trainer import Trainer
-from .wandb_tracker import WandbTracker
+from salr.training.display import Watch, display
+from salr.training.events import Event, Listener
+from salr.training.failure import out_of_memory, reason
+from salr.training.parts import Parts
+from salr.training.pool import OUT_OF_MEMORY, run_side_by_side
+from salr.training.provenance import device_name
+from salr.training.randomness import generator, seed_default
+from salr.training.schedule import Schedule, constant, multi_step_decay, step_decay, then_cyclic
+from salr.training.signals import sigterm_interrupts
+from salr.training.task import Task
+from salr.training.tracker import NoTracker, Tracker
+from salr.training.trainer import Trainer
+from salr.training.wandb_tracker import WandbTracker
 
 __all__ = [
     "OUT_OF_MEMORY",

@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from .parts import Parts, Progress
+from salr.training.parts import Parts, Progress
 
 VERSION = 1
 

@@ -9,13 +9,16 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from .events import Event
+from salr.training.events import Event
 
 
 def describe(row: Mapping[str, Any]) -> str:
     """The metrics worth a glance, in one line."""
     words = [f"loss {row['train_loss']:.4f}"] if "train_loss" in row else []
-    for name, form in (("test_accuracy", "test accuracy {:.2f} %"), ("test_perplexity", "test perplexity {:.2f}")):
+    for name, form in (
+        ("test_accuracy", "test accuracy {:.2f} %"),
+        ("test_perplexity", "test perplexity {:.2f}"),
+    ):
         if name in row:
             words.append(form.format(row[name]))
     if "lr_factor" in row:
@@ -39,7 +42,10 @@ class LineDisplay(AbstractContextManager["LineDisplay"]):
         if event.kind == "begun" and event.epoch:
             self._print(event, f"goes on after epoch {event.epoch:g} of {event.epochs}")
         elif event.kind == "epoch":
-            self._print(event, f"epoch {event.epoch:g}/{event.epochs}: {_join(describe(event.row), event.text, overall)}")
+            self._print(
+                event,
+                f"epoch {event.epoch:g}/{event.epochs}: {_join(describe(event.row), event.text, overall)}",
+            )
         elif event.kind == "ended":
             self._print(event, f"{event.state}{': ' + event.text if event.text else ''}")
 
@@ -65,14 +71,18 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def __call__(self, event: Event) -> None:
         overall = self._watch(event)
         at = f"{int(event.epoch)}/{event.epochs}" if event.epochs else ""
         if event.seed not in self._tasks:
-            self._tasks[event.seed] = self._progress.add_task("", total=event.epochs or None, seed=event.seed, at=at, text="")
+            self._tasks[event.seed] = self._progress.add_task(
+                "", total=event.epochs or None, seed=event.seed, at=at, text=""
+            )
         task = self._tasks[event.seed]
         if event.kind == "ended":
             self._progress.update(task, text=f"{event.state} {event.text}")

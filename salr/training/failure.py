@@ -4,7 +4,9 @@ import textwrap
 
 import torch
 
-ADVICE = "out of memory: expected a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers"
+ADVICE = (
+    "out of memory: expected a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers"
+)
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -9,9 +9,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from salr.optim import WeightAverage
-
-from .schedule import Schedule, constant
-from .task import Task
+from salr.training.schedule import Schedule, constant
+from salr.training.task import Task
 
 
 class Data(Protocol):
@@ -19,7 +18,9 @@ class Data(Protocol):
 
     @property
     def iterations(self) -> int: ...
-    def batches(self, order: torch.Generator, augmentation: torch.Generator, passes: int = 1) -> Iterator[Any]: ...
+    def batches(
+        self, order: torch.Generator, augmentation: torch.Generator, passes: int = 1
+    ) -> Iterator[Any]: ...
     def evaluation(self, split: str) -> Iterator[Any]: ...
 
 

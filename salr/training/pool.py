@@ -11,8 +11,8 @@ from typing import Any
 
 import torch.multiprocessing
 
-from .events import Event, Listener
-from .signals import held_back, interrupt_once
+from salr.training.events import Event, Listener
+from salr.training.signals import held_back, interrupt_once
 
 OUT_OF_MEMORY = "out of memory"
 """The state of a run that has failed for want of memory, which it may have again with fewer beside it."""
@@ -78,7 +78,16 @@ def run_side_by_side(
                     # Others may have failed for the same crowd: it is halved once for all of them.
                     room = min(room, worker.beside // 2 * len(shares))
                     waiting.append(seed)
-                    listen(Event(seed, "ended", 0, 0, state="waiting", text=f"it is trained again, {room} at most side by side"))
+                    listen(
+                        Event(
+                            seed,
+                            "ended",
+                            0,
+                            0,
+                            state="waiting",
+                            text=f"it is trained again, {room} at most side by side",
+                        )
+                    )
                     dismiss(worker)  # the process would keep what memory it has
                 elif waiting and len(crew) <= room:
                     worker.give(waiting.popleft())
@@ -102,7 +111,9 @@ class _Worker:
     def __init__(self, work: Work, shared: Any, threads: int) -> None:
         context = torch.multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process: SpawnProcess = context.Process(target=_serve, args=(work, shared, threads, theirs), daemon=True)
+        self.process: SpawnProcess = context.Process(
+            target=_serve, args=(work, shared, threads, theirs), daemon=True
+        )
         with held_back():
             self.process.start()
         theirs.close()  # so that the worker's death closes the pipe

@@ -52,7 +52,9 @@ def _commit() -> str | None:
     """The checkout's commit when it is first asked for, marked where tracked files differ from it; None outside a checkout."""
     folder = Path(__file__).parent
     try:
-        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+        )
         status = ["git", "status", "--porcelain", "--untracked-files=no"]
         changed = subprocess.run(status, cwd=folder, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):

@@ -53,5 +53,9 @@ class Guarded:
         except Exception as error:  # whatever a service and a network raise
             if not self._said:
                 name, text = type(self._tracker).__name__, " ".join(str(error).split())
-                log.warning("%s: %s; the run goes on without it, its record is on disk", name, text or type(error).__name__)
+                log.warning(
+                    "%s: %s; the run goes on without it, its record is on disk",
+                    name,
+                    text or type(error).__name__,
+                )
             self._said = True

@@ -10,18 +10,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from salr.closures import Evaluation
 from salr.optim import Wrapper, recompute_batch_statistics
 from salr.records import Run
-from salr.sharpness import Evaluation
-
-from .checkpoint import load, save
-from .events import Event, Listener
-from .failure import reason
-from .parts import Parts, Progress
-from .provenance import provenance
-from .randomness import generator, seed_default
-from .task import Batch
-from .tracker import Guarded, Tracker
+from salr.training.checkpoint import load, save
+from salr.training.events import Event, Listener
+from salr.training.failure import reason
+from salr.training.parts import Parts, Progress
+from salr.training.provenance import provenance
+from salr.training.randomness import generator, seed_default
+from salr.training.task import Batch
+from salr.training.tracker import Guarded, Tracker
 
 REPORT_SECONDS = 0.5
 """How often, at most, a run says how far it is within an epoch."""
@@ -131,15 +130,22 @@ class Trainer:
         read = iterations * parts.batches_per_iteration * stream.batch.targets.numel()
         row |= self._evaluate(epoch) | self._state_of_optimizer()
         progress.epoch += 1
-        row |= {name: getattr(progress, name) for name in ("gradient_calls", "loss_calls", "seconds", "evaluation_seconds")}
+        row |= {
+            name: getattr(progress, name)
+            for name in ("gradient_calls", "loss_calls", "seconds", "evaluation_seconds")
+        }
         self._record(row, trace)
-        self._tell("epoch", row=row, text=f"{read / taken:,.0f} {'tokens' if parts.task.language else 'images'}/s")
+        self._tell(
+            "epoch", row=row, text=f"{read / taken:,.0f} {'tokens' if parts.task.language else 'images'}/s"
+        )
         return row
 
     def _stepper(self, stream: _Stream) -> Callable[[], Tensor]:
         """One iteration of the optimizer on the stream's current batch; returns its loss."""
         parts, progress = self.parts, self.progress
-        parameters: list[Tensor] = [parameter for parameter in parts.model.parameters() if parameter.requires_grad]
+        parameters: list[Tensor] = [
+            parameter for parameter in parts.model.parameters() if parameter.requires_grad
+        ]
 
         def closure() -> Tensor:
             loss = parts.task.loss(parts.model, stream.batch)
@@ -181,20 +187,33 @@ class Trainer:
         row = {"lr": float(self.parts.optimizer.param_groups[0]["lr"])}
         if hasattr(self.parts.optimizer, "lr_factor"):
             sharpness, median, factor, _ = self._sharpness_now()
-            row |= {"sharpness": float(sharpness), "median_sharpness": float(median), "lr_factor": float(factor)}
+            row |= {
+                "sharpness": float(sharpness),
+                "median_sharpness": float(median),
+                "lr_factor": float(factor),
+            }
         return row
 
     def _sharpness_now(self) -> list[Tensor]:
         """Ŝ, its median, the factor and the rate of the last iteration."""
         optimizer: Any = self.parts.optimizer
         factor = optimizer.lr_factor
-        return [optimizer.last_sharpness, optimizer.median_sharpness, factor, factor * optimizer.param_groups[0]["lr"]]
+        return [
+            optimizer.last_sharpness,
+            optimizer.median_sharpness,
+            factor,
+            factor * optimizer.param_groups[0]["lr"],
+        ]
 
     def _record(self, row: dict[str, Any], trace: list[list[Tensor]]) -> None:
         if trace:
-            columns = torch.stack([torch.stack([value.double() for value in values]) for values in trace]).T.tolist()
+            columns = torch.stack(
+                [torch.stack([value.double() for value in values]) for values in trace]
+            ).T.tolist()
             names = ("sharpness", "median_sharpness", "lr_factor", "lr")
-            self.run.write_json("iterations.json", {"epoch": row["epoch"], **dict(zip(names, columns, strict=True))})
+            self.run.write_json(
+                "iterations.json", {"epoch": row["epoch"], **dict(zip(names, columns, strict=True))}
+            )
         self.run.append_metrics(row)
         self.run.write_checkpoint(lambda stream: save(stream, self.run.name, self.parts, self.progress))
         self.run.write_status("running", self.progress.epoch)

@@ -15,8 +15,16 @@ class WandbTracker:
         directory: where W&B keeps its files; made where absent.
     """
 
-    def __init__(self, project: str, entity: str | None, mode: str, directory: Path, tags: list[str] | None = None) -> None:
-        self.project, self.entity, self.mode, self.directory, self.tags = project, entity, mode, directory, tags
+    def __init__(
+        self, project: str, entity: str | None, mode: str, directory: Path, tags: list[str] | None = None
+    ) -> None:
+        self.project, self.entity, self.mode, self.directory, self.tags = (
+            project,
+            entity,
+            mode,
+            directory,
+            tags,
+        )
         self._run: Any = None
 
     def start(self, seed: int, name: str, group: str, identity: str, config: Mapping[str, Any]) -> None:

@@ -19,12 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from salr.training.provenance import provenance
-
-from .clock import seconds_of
-from .contestants import CONTESTANTS, Step, Subject, our_salr, plain_sgd
-from .overhead import epoch_overhead
-from .seeds import seeds_side_by_side
-from .subjects import SIZES, matrix_rate, multilayer, subject
+from scripts.bench.clock import seconds_of
+from scripts.bench.contestants import CONTESTANTS, Step, Subject, our_salr, plain_sgd
+from scripts.bench.overhead import epoch_overhead
+from scripts.bench.seeds import seeds_side_by_side
+from scripts.bench.subjects import SIZES, matrix_rate, multilayer, subject
 
 CYCLE = 2
 """Iterations timed together: one that SALR measures in and one that it does not."""
@@ -75,7 +74,9 @@ def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str,
     steps = {name: build(timed) for name, build in CONTESTANTS.items()}
     flops = _flops(timed)
     times = _interleaved(steps, device, BUDGET)
-    rate = matrix_rate(bf16, device, lambda action: statistics.median(seconds_of(action, device, 3) for _ in range(5)))
+    rate = matrix_rate(
+        bf16, device, lambda action: statistics.median(seconds_of(action, device, 3) for _ in range(5))
+    )
     rows: list[dict[str, object]] = []
     for name, taken in times.items():
         ratios = sorted(mine / plain for mine, plain in zip(taken, times["plain SGD"], strict=True))
@@ -91,7 +92,9 @@ def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str,
                 "rounds": len(taken),
                 f"{timed.unit}_a_second": round(timed.count / seconds),
                 "synchronisations": _synchronisations(steps[name]),
-                "peak_memory_mb": _memory(timed.name, name, bf16) if name in ("plain SGD", "our SGD", "our SALR") else "",
+                "peak_memory_mb": _memory(timed.name, name, bf16)
+                if name in ("plain SGD", "our SGD", "our SALR")
+                else "",
                 "matrix_rate_fraction": round(flops / seconds / rate, 3) if "SGD" in name else "",
             }
         )
@@ -106,7 +109,9 @@ def _interleaved(steps: dict[str, Step], device: torch.device, budget: float) ->
             step()
     times: dict[str, list[float]] = {name: [] for name in steps}
     begun = time.perf_counter()
-    while (time.perf_counter() - begun < budget and len(times["plain SGD"]) < 40) or len(times["plain SGD"]) < 3:
+    while (time.perf_counter() - begun < budget and len(times["plain SGD"]) < 40) or len(
+        times["plain SGD"]
+    ) < 3:
         for name, step in steps.items():
             times[name].append(seconds_of(step, device, CYCLE))
     return times
@@ -130,7 +135,16 @@ def _synchronisations(step: Step) -> float:
 def _memory(network: str, contestant: str, bf16: bool) -> float:
     """In a process of its own, for a process's peak never falls."""
     precision = "bf16" if bf16 else "float32"
-    command = [sys.executable, "-m", "scripts.bench", "--memory", network, contestant, "--precision", precision]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.bench",
+        "--memory",
+        network,
+        contestant,
+        "--precision",
+        precision,
+    ]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
@@ -162,7 +176,9 @@ def _growth(bf16: bool, device: torch.device) -> list[dict[str, object]]:
     for width in (64, 256, 1024, 2048):
         layers = multilayer(width, bf16, device)
         parameters = sum(parameter.numel() for parameter in layers.model.parameters())
-        rows += _ratios(layers.name, plain_sgd(layers), {f"{parameters} parameters": our_salr(layers)}, device)
+        rows += _ratios(
+            layers.name, plain_sgd(layers), {f"{parameters} parameters": our_salr(layers)}, device
+        )
     return rows
 
 
@@ -171,7 +187,9 @@ def _ratios(name: str, plain: Step, steps: dict[str, Step], device: torch.device
     rows: list[dict[str, object]] = []
     for case in steps:
         ratios = [mine / theirs for mine, theirs in zip(times[case], times["plain SGD"], strict=True)]
-        rows.append({"network": name, "measurement": case, "ratio_to_plain_sgd": round(statistics.median(ratios), 3)})
+        rows.append(
+            {"network": name, "measurement": case, "ratio_to_plain_sgd": round(statistics.median(ratios), 3)}
+        )
         print("  ".join(f"{value}" for value in rows[-1].values()), flush=True)
     return rows
 
@@ -179,7 +197,12 @@ def _ratios(name: str, plain: Step, steps: dict[str, Step], device: torch.device
 def _write(path: Path, rows: list[dict[str, object]], made: dict[str, Any]) -> None:
     """CSV with the machine and the versions in every row."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"device": made["device"], "threads": made["threads"], "commit": made["commit"], "torch": made["versions"]["torch"]}
+    machine = {
+        "device": made["device"],
+        "threads": made["threads"],
+        "commit": made["commit"],
+        "torch": made["versions"]["torch"],
+    }
     names = list(dict.fromkeys(name for row in rows for name in row))
     with path.open("w", newline="") as stream:
         writer = csv.DictWriter(stream, [*names, *machine], lineterminator="\n")

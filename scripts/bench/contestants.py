@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from models import Dropout
+from salr.closures import Evaluation
 from salr.optim import SALR, SAM, Wrapper
-from salr.sharpness import Evaluation
 from salr.training import Task
 
 GAMMA, STEPS, INTERVAL = 2e-3, 5, 2

@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from configs.build import build_parts, load_data
-from configs.compose import load
-from configs.records import record_of
 from data import DataError
+from experiments.build import build_parts, load_data
+from experiments.records import record_of
+from experiments.schema.compose import load
 from salr.training import Event, NoTracker, Trainer
-
-from .clock import wait
+from scripts.bench.clock import wait
 
 EPOCHS = 2  # the first one warms up
 
@@ -77,7 +76,9 @@ def _epoch(network: str, optimizer: str, bf16: bool, device: torch.device) -> tu
         options = [f"trainer.epochs={EPOCHS}", f"trainer.precision={precision}", f"results={Path(results)}"]
         config = load(["dataset=mnist", f"model={network}", f"optimizer={optimizer}", *options])
         data, record = load_data(config, device), record_of(config, 0)
-        trainer = _Timed(record, EPOCHS, lambda: build_parts(config, 0, data, device), {}, NoTracker(), listen)
+        trainer = _Timed(
+            record, EPOCHS, lambda: build_parts(config, 0, data, device), {}, NoTracker(), listen
+        )
         trainer.train()
         first, last = record.read_metrics()
     (begun, before), (ended, after) = moments

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import torch
 
-from configs.compose import load
-from configs.records import records_of
-from configs.work import train_seeds
 from data import DataError
-
-from .clock import seconds_of
-from .contestants import Step, Subject, literal_salr, plain_sgd
-from .subjects import subject
+from experiments.records import records_of
+from experiments.schema.compose import load
+from experiments.seeds import train_seeds
+from scripts.bench.clock import seconds_of
+from scripts.bench.contestants import Step, Subject, literal_salr, plain_sgd
+from scripts.bench.subjects import subject
 
 ITERATIONS = 468  # of an epoch of MNIST at batch 128
 TIMED = 20
@@ -78,8 +77,14 @@ def seeds_side_by_side(device: torch.device) -> list[dict[str, object]]:
 def _train(case: Case) -> tuple[float, float]:
     """Seconds from start to end, and the evaluations' share of the seconds spent in epochs."""
     with tempfile.TemporaryDirectory() as results:
-        options = [f"optimizer={case.optimizer}", f"trainer.epochs={case.epochs}", f"trainer.precision={case.precision}"]
-        config = load(["dataset=mnist", "model=lenet", f"seeds={case.seeds}", f"results={Path(results)}", *options])
+        options = [
+            f"optimizer={case.optimizer}",
+            f"trainer.epochs={case.epochs}",
+            f"trainer.precision={case.precision}",
+        ]
+        config = load(
+            ["dataset=mnist", "model=lenet", f"seeds={case.seeds}", f"results={Path(results)}", *options]
+        )
         threads = torch.get_num_threads()
         begun = time.perf_counter()
         train_seeds(config, list(range(case.seeds)))

@@ -7,8 +7,7 @@ from torch import nn
 
 import models
 from salr.training import Task
-
-from .contestants import Batch, Subject
+from scripts.bench.contestants import Batch, Subject
 
 SIZES: dict[str, tuple[tuple[int, ...], int, int]] = {
     "mnistfc": ((1, 28, 28), 128, 10),
@@ -30,7 +29,10 @@ def subject(name: str, bf16: bool, device: torch.device) -> Subject:
     if language:
         tokens = torch.randint(outputs, (2, count, *shape), device=device)
         return Subject(name, model, Batch(tokens[0], tokens[1]), task, "tokens", count * shape[0])
-    inputs, targets = torch.randn(count, *shape, device=device), torch.randint(outputs, (count,), device=device)
+    inputs, targets = (
+        torch.randn(count, *shape, device=device),
+        torch.randint(outputs, (count,), device=device),
+    )
     return Subject(name, model, Batch(inputs, targets), task, "images", count)
 
 
@@ -46,5 +48,8 @@ def multilayer(width: int, bf16: bool, device: torch.device) -> Subject:
 def matrix_rate(bf16: bool, device: torch.device, time_of: Callable[[Callable[[], object]], float]) -> float:
     """Floating-point operations a second of a large matrix product, here and now."""
     size = 1024 if device.type == "cpu" else 8192
-    left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32) for _ in range(2))
+    left, right = (
+        torch.randn(size, size, device=device, dtype=torch.bfloat16 if bf16 else torch.float32)
+        for _ in range(2)
+    )
     return 2 * size**3 / time_of(lambda: left @ right)

@@ -1,0 +1,127 @@
+"""A finished run's final weights and data, for whatever is measured on them after training."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from experiments.build import build_parts, device_of, load_data
+from experiments.schema import recorded
+from salr.records import Run, State
+from salr.sharpness import DatasetLoss
+from salr.training.checkpoint import load
+
+Report = Callable[[int, int], None]
+"""(pass over the data, 0 for the one that counts them; batch of that pass): called to show how far a measurement is."""
+
+
+class NotMeasurable(ValueError):
+    """A folder without a finished run, or a run whose weights cannot be read: one line that says which and why."""
+
+
+def finished_run(folder: Path) -> Run:
+    """The run of a folder ``.../runs/<dataset>/<model>/<optimizer>-<key>/seed-<n>``. Raises NotMeasurable."""
+    path = folder.resolve()
+    match = re.fullmatch(r"(.*)/runs/(\w+)/(\w+)/(\w+)-(\w+)/seed-(0|[1-9]\d*)", path.as_posix())
+    if match is None or not path.is_dir():
+        kind = "not a run's folder" if path.is_dir() else "no such folder"
+        raise NotMeasurable(
+            f"{folder}: {kind}; expected .../runs/<dataset>/<model>/<optimizer>-<key>/seed-<n>"
+        )
+    results, dataset, model, optimizer, key, seed = match.groups()
+    try:
+        run = Run(Path(results), dataset, model, optimizer, key, int(seed))
+    except ValueError as error:
+        raise NotMeasurable(f"{folder}: {error}") from error
+    state = run.state()
+    if state is not State.FINISHED:
+        raise NotMeasurable(f"{folder}: the run is {state}; expected a finished one")
+    return run
+
+
+@dataclass
+class Finished:
+    """A finished run's data and its network: the weights that its last evaluation was of, the averaged ones where it averages."""
+
+    run: Run
+    model: nn.Module
+    data: Any
+    device: torch.device
+    weights: str
+    """"last" or "average"."""
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return list(self.model.parameters())
+
+    def loss(self, split: str, examples: int | None, report: Report) -> DatasetLoss:
+        """The mean loss over the first ``examples`` images or tokens of a split, all where None: eval mode, single precision."""
+        return DatasetLoss(self.model, _mean_cross_entropy, Batches(self.data, split, examples, report))
+
+
+def open_finished(run: Run, device: str) -> Finished:
+    """Builds what the record describes and puts the final weights into it. The caller holds the run's claim.
+
+    Raises:
+        NotMeasurable: its configuration or its weights are not whole, or do not fit each other.
+        ConfigError, ValueError, data.DataError, RecordError: as those who build, load and read say.
+    """
+    values = run.read_config()
+    if values is None:
+        raise NotMeasurable(
+            f"{run.folder}: config.yaml is missing or damaged; expected the one that the training wrote"
+        )
+    config = recorded(values)
+    config.trainer.device = device
+    place = device_of(config)
+    # cuDNN would multiply with 10 bits, and a measure is a small difference of losses.
+    torch.backends.cudnn.allow_tf32 = False
+    data = load_data(config, place)
+    parts = build_parts(config, run.seed, data, place)
+
+    def read(path: Path) -> bool:
+        try:
+            load(path, run.name, parts)
+        except ValueError as error:
+            # A ValueError would set the file aside, which may well fit the version that trained the run.
+            raise NotMeasurable(" ".join(str(error).split())) from error
+        return True
+
+    if run.read_checkpoint(read) is None:
+        raise NotMeasurable(
+            f"{run.folder}: checkpoint.pt is missing or damaged; expected the finished run's weights"
+        )
+    if parts.average is None:
+        return Finished(run, parts.model, data, place, "last")
+    return Finished(run, parts.average.model, data, place, "average")
+
+
+class Batches:
+    """A split's batches, as often as they are iterated, cut off after the first ``examples`` targets."""
+
+    def __init__(self, data: Any, split: str, examples: int | None, report: Report) -> None:
+        self._data, self._split, self._examples, self._report = data, split, examples, report
+        self._passes = -1
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self._passes += 1
+        left = self._examples
+        for number, (inputs, targets, _) in enumerate(self._data.evaluation(self._split)):
+            self._report(self._passes, number)
+            # Images and their labels lie along the first dimension, a stream's tokens along the second.
+            along = targets.dim() - 1
+            if left is not None and left < targets.shape[along]:
+                inputs, targets = (part.narrow(along, 0, left) for part in (inputs, targets))
+            yield inputs, targets
+            if left is not None and (left := left - targets.shape[along]) <= 0:
+                return
+
+
+def _mean_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Over images, or over all positions of a sequence."""
+    return cross_entropy(logits.flatten(0, -2), targets.flatten())

@@ -1,0 +1,6 @@
+"""The typed configuration. Nothing here imports torch, so that a wrong configuration is refused within a second."""
+
+from experiments.schema.compose import ConfigError, load, plain, recorded
+from experiments.schema.config import Config
+
+__all__ = ["Config", "ConfigError", "load", "plain", "recorded"]

@@ -1,0 +1,129 @@
+"""From overrides, or from a record, to a checked configuration, or to one line that says what is wrong."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra import compose
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from experiments.schema.config import RETIRED, Config, check, register
+from experiments.schema.overrides import GROUPS, ConfigError, check_overrides, choices, hydra, nearest, parse
+
+register()
+
+
+def load(overrides: Sequence[str]) -> Config:
+    """Return the checked configuration that the overrides ask for.
+
+    Raises:
+        ConfigError: an unknown choice or key, a wrong type, an impossible value, or parts that do not fit together.
+    """
+    check_overrides(overrides)
+    try:
+        return checked(_compose(overrides))
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        raise ConfigError(_explain(error, overrides)) from error
+
+
+def checked(composed: DictConfig) -> Config:
+    """Return what Hydra has composed as typed objects. Raises ConfigError if a value is impossible."""
+    try:
+        config: Config = OmegaConf.to_object(composed)  # type: ignore[assignment]
+        check(config)
+    except (ValueError, OmegaConfBaseException) as error:
+        raise ConfigError(_first_line(error)) from error
+    return config
+
+
+def plain(config: Config) -> dict[str, Any]:
+    """Return the configuration as YAML and W&B can hold it: no objects, enumerations by name."""
+    structured = OmegaConf.structured(config)
+    container = OmegaConf.to_container(structured, resolve=True, throw_on_missing=True, enum_to_str=True)
+    assert isinstance(container, dict)
+    return {str(name): value for name, value in container.items()}
+
+
+def recorded(values: Mapping[str, Any]) -> Config:
+    """Return the checked configuration of a record, which holds what :func:`plain` has made of it.
+
+    Retired keys are ignored. A key that the record lacks has today's default.
+
+    Raises:
+        ConfigError: it is not a configuration, or none that this version knows.
+    """
+    try:
+        # The files of a data set and a network name their types; all optimizers have one type.
+        chosen = [f"{group}={values[group]['name']}" for group in ("dataset", "model")]
+    except (KeyError, TypeError) as error:
+        line = "the recorded configuration names no dataset or no model; expected what train.py records"
+        raise ConfigError(line) from error
+    check_overrides(chosen)
+    try:
+        composed = OmegaConf.merge(_compose(chosen), _without_retired(values))
+    except OmegaConfBaseException as error:
+        raise ConfigError(
+            f"the recorded configuration is not one of this version: {_first_line(error)}"
+        ) from error
+    assert isinstance(composed, DictConfig)
+    return checked(composed)
+
+
+def _without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
+    kept = OmegaConf.to_container(OmegaConf.create(dict(values)))
+    assert isinstance(kept, dict)
+    for path in RETIRED:
+        *parts, name = path.split(".")
+        node: Any = kept
+        for part in parts:
+            node = node.get(part) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(name, None)
+    return {str(name): value for name, value in kept.items()}
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    hydra()
+    return compose("config", list(overrides))
+
+
+def _explain(error: BaseException, overrides: Sequence[str]) -> str:
+    """Say which override caused the error, and what was probably meant."""
+    parsed = [override for override in parse(overrides) if not override.key_or_group.startswith("hydra")]
+    # What the chosen files alone compose to has every key that a value can be set for.
+    composed = _compose([override.input_line for override in parsed if override.key_or_group in GROUPS])
+    for override in parsed:
+        node: Any = composed
+        path = override.key_or_group.split(".")
+        for depth, name in enumerate(path):
+            if node is None:
+                part, having = ".".join(path[:depth]), _having(path[:depth])
+                return f"{override.input_line}: this configuration has no {part} part; choose one that has ({having})"
+            if not isinstance(node, DictConfig) or name not in node:
+                known = sorted(map(str, node)) if isinstance(node, DictConfig) else []
+                place = ".".join(path[:depth]) or "the configuration"
+                return f"{override.input_line}: {place} has no {name!r}; it has {', '.join(known)}{nearest(name, known)}"
+            node = node[name]
+    return _first_line(error)
+
+
+def _having(path: list[str]) -> str:
+    """Return the choices of a group whose files have the given part."""
+    group, names = path[0], path[1:]
+    having = []
+    for choice in choices(group):
+        node: Any = _compose([f"{group}={choice}"])[group]
+        for name in names:
+            node = node.get(name) if isinstance(node, DictConfig) else None
+        if node is not None:
+            having.append(f"{group}={choice}")
+    return ", ".join(having)
+
+
+def _first_line(error: BaseException) -> str:
+    """Return the error's own words in one line, with the key that they are about."""
+    cause = error.__cause__ if isinstance(error, HydraException) and error.__cause__ is not None else error
+    line = str(cause).strip().splitlines()[0]
+    key = getattr(cause, "full_key", None)
+    return f"{key}: {line}" if key and key not in line else line

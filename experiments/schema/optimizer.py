@@ -1,0 +1,183 @@
+"""The ``optimizer`` group. The values are in ``configs/optimizer/``; the class of the same name documents them."""
+
+from dataclasses import asdict, dataclass, field
+from enum import Enum
+
+from omegaconf import MISSING
+
+from experiments.schema.dataset import ScheduleConfig, check_schedule
+from salr.checks import (
+    check_ascent_descent,
+    check_at_least,
+    check_count,
+    check_fraction,
+    check_local_entropy,
+    check_positive,
+    check_released,
+    expect,
+    within,
+)
+from salr.costs import MeasurementCost, ascent_descent_cost, released_cost
+from salr.costs import gradient_calls as average_gradient_calls
+
+
+class BaseName(Enum):
+    sgd = "sgd"
+    adam = "adam"
+
+
+@dataclass
+class BaseConfig:
+    """The ``torch.optim`` optimizer that makes the update."""
+
+    name: BaseName = MISSING
+    lr: float = MISSING
+    weight_decay: float = 0.0
+    momentum: float | None = None  # only for sgd
+    betas: list[float] | None = None  # only for adam
+
+
+@dataclass
+class SALRConfig:
+    gamma: float = MISSING
+    descent_steps: int = MISSING
+    ascent_steps: int = MISSING
+    interval: int = MISSING
+    shared_noise: bool = MISSING
+
+    def cost(self) -> MeasurementCost:
+        return ascent_descent_cost(self.descent_steps, self.ascent_steps)
+
+    def check(self) -> None:
+        check_ascent_descent(self.gamma, self.descent_steps, self.ascent_steps)
+        check_count("interval", self.interval, 1)
+
+
+@dataclass
+class ReleasedSALRConfig:
+    step_scale: float = MISSING
+    step_limit: float = MISSING
+    descent_steps: int = MISSING
+    ascent_steps: int = MISSING
+    interval: int = MISSING
+    cap: float = MISSING
+
+    def cost(self) -> MeasurementCost:
+        return released_cost(self.descent_steps, self.ascent_steps)
+
+    def check(self) -> None:
+        check_released(self.step_scale, self.step_limit, self.descent_steps, self.ascent_steps, self.cap)
+        check_count("interval", self.interval, 1)
+
+
+@dataclass
+class LocalEntropyConfig:
+    steps: int = MISSING
+    inner_lr: float = MISSING
+    inner_momentum: float = MISSING
+    scope: float = MISSING
+    scope_growth: float = MISSING
+    noise: float = MISSING
+    averaging: float = MISSING
+
+    def check(self) -> None:
+        check_local_entropy(**asdict(self))
+
+
+@dataclass
+class SmoothOutConfig:
+    radius: float = MISSING
+    adaptive: bool = MISSING
+
+    def check(self) -> None:
+        check_positive("radius", self.radius)
+
+
+@dataclass
+class SAMConfig:
+    rho: float = MISSING
+    adaptive: bool = MISSING
+
+    def check(self) -> None:
+        check_positive("rho", self.rho)
+
+
+@dataclass
+class AveragingConfig:
+    """Stochastic weight averaging from ``start`` (a fraction of the epochs) on: each epoch is a cycle of the rate."""
+
+    start: float = MISSING
+    lr_start: float = MISSING
+    lr_end: float = MISSING
+
+    def check(self) -> None:
+        check_fraction("start", self.start)
+        check_positive("lr_start", self.lr_start)
+        check_positive("lr_end", self.lr_end)
+
+
+@dataclass
+class OptimizerConfig:
+    name: str = MISSING
+    base: BaseConfig = field(default_factory=BaseConfig)
+    schedule: ScheduleConfig | None = None  # of the base rate; null: constant
+    local_entropy: LocalEntropyConfig | None = None
+    smoothout: SmoothOutConfig | None = None
+    sam: SAMConfig | None = None
+    salr: SALRConfig | None = None
+    released: ReleasedSALRConfig | None = None  # instead of salr
+    averaging: AveragingConfig | None = None
+    # Divides the data set's budget, if the paper's epochs do not follow from the gradient calls per iteration.
+    budget_divisor: float | None = None
+
+    @property
+    def gradient_calls(self) -> float:
+        """Gradients per iteration on average, the training gradient included."""
+        training = self.local_entropy.steps if self.local_entropy else 2 if self.sam else 1
+        salr = self.salr or self.released
+        cost, interval = (None, 1) if salr is None else (salr.cost(), salr.interval)
+        return average_gradient_calls(training, cost, interval, at_parameters=self.smoothout is None)
+
+    @property
+    def batches(self) -> int:
+        """Batches per iteration."""
+        return 1 if self.local_entropy is None else self.local_entropy.steps
+
+
+EXCLUSIVE = (("smoothout", "sam", "local_entropy"), ("salr", "released"))
+"""Of each of these parts an optimizer has at most one."""
+
+
+def check_optimizer(config: OptimizerConfig) -> None:
+    """Raise ``ValueError`` with one line that names the wrong value and what was expected."""
+    for alternatives in EXCLUSIVE:
+        chosen = [part for part in alternatives if getattr(config, part) is not None]
+        expect(len(chosen) <= 1, "optimizer", " + ".join(chosen), f"at most one of {', '.join(alternatives)}")
+    with within("optimizer.base"):
+        _check_base(config.base)
+    for name in (*(part for parts in EXCLUSIVE for part in parts), "averaging"):
+        if (part := getattr(config, name)) is not None:
+            with within(f"optimizer.{name}"):
+                part.check()
+    if config.schedule is not None:
+        with within("optimizer.schedule"):
+            check_schedule(config.schedule)
+    if config.budget_divisor is not None:
+        check_positive("optimizer.budget_divisor", config.budget_divisor)
+
+
+def _check_base(base: BaseConfig) -> None:
+    check_positive("lr", base.lr)
+    check_at_least("weight_decay", base.weight_decay, 0)
+    owners = (("momentum", base.momentum, BaseName.sgd), ("betas", base.betas, BaseName.adam))
+    for name, value, owner in owners:
+        if value is not None and base.name is not owner:
+            raise ValueError(
+                f"{name} = {value}: an option of {owner.value}; the base here is {base.name.value}"
+            )
+    if base.momentum is not None:
+        check_fraction("momentum", base.momentum)
+    if base.betas is not None:
+        expect(len(base.betas) == 2, "betas", base.betas, "two numbers")
+        for beta in base.betas:
+            check_fraction("betas", beta)

@@ -1,0 +1,137 @@
+"""Measure the sharpness of a finished run's final weights, and add the values to its record."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from experiments.finished import Finished, Report, open_finished
+from salr.records import Run
+from salr.sharpness import (
+    ascent_descent_sharpness,
+    ball_sharpness,
+    box_sharpness,
+    hessian_eigenvalues,
+    hessian_trace,
+    sam_sharpness,
+)
+from salr.training.provenance import provenance
+
+FILE = "sharpness.json"
+SETTINGS: dict[str, Any] = {
+    "mode": "eval",
+    "gamma": 2e-3,
+    "descent_steps": 5,
+    "ascent_steps": 5,
+    "keskar_epsilon": 5e-4,
+    "keskar_iterations": 10,
+    "sam_rho": 0.05,
+    "ball_epsilon": 0.01,  # n γ, the distance that Definition 1 covers
+    "trace_samples": 100,
+}
+
+Loss = Callable[[str], Any]
+"""(split) → the loss over it."""
+
+
+def ascent_descent(loss: Loss, parameters: list[Any]) -> dict[str, float]:
+    steps = SETTINGS["descent_steps"], SETTINGS["ascent_steps"]
+    return {
+        "ascent_descent": float(
+            ascent_descent_sharpness(loss("train"), parameters, SETTINGS["gamma"], *steps)
+        )
+    }
+
+
+def keskar(loss: Loss, parameters: list[Any]) -> dict[str, float]:
+    found = box_sharpness(loss("test"), parameters, SETTINGS["keskar_epsilon"], SETTINGS["keskar_iterations"])
+    return {"keskar_percent": float(found)}
+
+
+def sam(loss: Loss, parameters: list[Any]) -> dict[str, float]:
+    return {"sam": float(sam_sharpness(loss("train"), parameters, SETTINGS["sam_rho"]))}
+
+
+def ball(loss: Loss, parameters: list[Any]) -> dict[str, float]:
+    return {"ball": float(ball_sharpness(loss("train"), parameters, SETTINGS["ball_epsilon"]))}
+
+
+def hessian(loss: Loss, parameters: list[Any]) -> dict[str, float]:
+    largest = float(hessian_eigenvalues(loss("train"), parameters)[0])
+    trace, error = hessian_trace(loss("train"), parameters, SETTINGS["trace_samples"])
+    return {"hessian_top": largest, "hessian_trace": trace, "hessian_trace_error": error}
+
+
+MEASURES: dict[str, tuple[str, tuple[str, ...], Callable[[Loss, list[Any]], dict[str, float]]]] = {
+    "ascent_descent": ("Definition 1", ("ascent_descent",), ascent_descent),
+    "keskar": ("Keskar's φ", ("keskar_percent",), keskar),
+    "sam": ("SAM's sharpness", ("sam",), sam),
+    "ball": ("equation 2", ("ball",), ball),
+    "hessian": ("the Hessian", ("hessian_top", "hessian_trace", "hessian_trace_error"), hessian),
+}
+"""By name: a title, the entries of the record, and the measure."""
+
+REPORTED = ("ascent_descent", "keskar")
+"""What Table 4 may print."""
+
+
+def measure_and_print(run: Run, names: Sequence[str], examples: int | None, device: str) -> None:
+    """Measure what the run's record lacks, and print all the named values in one line."""
+    with run.claim():
+        values = measure(run, names, examples, device)
+    numbers = (f"{entry} {values[entry]:.6g}" for name in names for entry in MEASURES[name][1])
+    print(f"{run.dataset} {run.model} {run.optimizer} seed {run.seed}: {', '.join(numbers)}", flush=True)
+
+
+def measure(run: Run, names: Sequence[str], examples: int | None, device: str) -> dict[str, Any]:
+    """Add the named measures that the run's record lacks, and return the record. The caller holds the claim."""
+    known = run.read_json(FILE) or {}
+    if known.get("settings") != SETTINGS:
+        known = {"settings": SETTINGS, "measured": {}}
+    missing = [name for name in names if not _covers(known["measured"].get(name), examples)]
+    if missing:
+        finished = open_finished(run, device)
+        for name in missing:
+            begun = time.perf_counter()
+            known |= _values(name, finished, examples)
+            known["measured"][name] = {"examples": examples, "seconds": time.perf_counter() - begun}
+            run.write_json(
+                FILE, {**known, "weights": finished.weights, "made_by": provenance(finished.device)}
+            )
+    return known
+
+
+def _covers(measured: Mapping[str, Any] | None, examples: int | None) -> bool:
+    """Whether a measure was taken on at least this many examples."""
+    if measured is None:
+        return False
+    before: int | None = measured["examples"]
+    return before is None or (examples is not None and before >= examples)
+
+
+def _values(name: str, finished: Finished, examples: int | None) -> dict[str, float]:
+    title, _, function = MEASURES[name]
+    with _watched(f"  {finished.run.optimizer} seed {finished.run.seed}: {title}") as report:
+        return function(lambda split: finished.loss(split, examples, report), finished.parameters)
+
+
+@contextmanager
+def _watched(title: str) -> Iterator[Report]:
+    """Show on a terminal how far a measurement is."""
+    console = Console(file=sys.stderr)
+    if not console.is_terminal:
+        yield lambda number, batch: None
+        return
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    ) as bar:
+        task = bar.add_task(title)
+        yield lambda number, batch: bar.update(task, description=f"{title}, pass {number}, batch {batch + 1}")

@@ -1,0 +1,76 @@
+"""The loss around the present parameters, as the measures that look about see it."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from salr.closures.evaluation import Closure, Evaluation
+from salr.closures.no_trace import no_trace
+from salr.closures.side_state import copy_generators, restore_generators
+from salr.closures.vectors import flatten, trainable, unflatten
+
+
+class Neighbourhood:
+    """f(θ + offset) and its gradient, with an offset that is one row for all parameters that require a gradient.
+
+    An evaluation leaves no trace: parameters, gradients, buffers and generators come out bit for bit. Every evaluation sees the
+    same random numbers (dropout masks) and the same buffers, so that f is one function.
+
+    Args:
+        closure: returns the loss of the same data whenever it is called; it may call ``backward`` itself.
+        parameters: θ.
+
+    Raises:
+        ValueError: no parameter requires a gradient, or what :class:`Evaluation` refuses.
+    """
+
+    loss: Tensor
+    """f(θ), 0-d, in at least single precision."""
+    gradient: Tensor
+    """∇f(θ), one row; zero for parameters that the loss does not depend on."""
+
+    def __init__(self, closure: Closure, parameters: Iterable[Tensor]) -> None:
+        self.parameters = trainable(parameters)
+        self._evaluation = Evaluation(closure, self.parameters)
+        self._start = [parameter.detach().clone() for parameter in self.parameters]
+        self._generators = copy_generators({parameter.device for parameter in self.parameters})
+        self.loss, self.gradient = self.loss_and_gradient(None)
+
+    @property
+    def center(self) -> Tensor:
+        """θ, one row."""
+        return flatten(self._start)
+
+    def loss_at(self, offset: Tensor) -> Tensor:
+        """f(θ + offset), 0-d."""
+        with self._moved(offset):
+            return _precise(self._evaluation.loss())
+
+    def loss_and_gradient(self, offset: Tensor | None) -> tuple[Tensor, Tensor]:
+        """f and ∇f at θ + offset; None is θ itself."""
+        with self._moved(offset):
+            loss = self._evaluation()
+            gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
+            return _precise(loss), flatten(gradients)
+
+    @contextmanager
+    def _moved(self, offset: Tensor | None) -> Iterator[None]:
+        with no_trace(self.parameters):
+            restore_generators(self._generators)
+            try:
+                if offset is not None:
+                    self._place(unflatten(self.center + offset, self.parameters))
+                yield
+            finally:
+                if offset is not None:
+                    self._place(self._start)
+
+    def _place(self, values: list[Tensor]) -> None:
+        with torch.no_grad():
+            torch._foreach_copy_(self.parameters, values)
+
+
+def _precise(loss: Tensor) -> Tensor:
+    return loss.to(torch.promote_types(loss.dtype, torch.float32))

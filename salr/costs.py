@@ -1,0 +1,57 @@
+"""What methods cost in evaluations of the loss, and how many batches an epoch has. Only the standard library is imported."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class MeasurementCost:
+    """What one measurement of the sharpness costs beyond the training gradient.
+
+    Attributes:
+        gradients: further gradients of the loss.
+        losses: evaluations of the loss without a gradient.
+        shares_gradient: whether the measurement uses the training gradient, which then is not a further one.
+    """
+
+    gradients: int
+    losses: int
+    shares_gradient: bool
+
+
+def ascent_descent_cost(descent_steps: int, ascent_steps: int) -> MeasurementCost:
+    """Return the cost of Definition 1: both chains start with the training gradient (section 5)."""
+    chains = [steps for steps in (descent_steps, ascent_steps) if steps > 0]
+    return MeasurementCost(sum(chains) - len(chains), losses=len(chains), shares_gradient=True)
+
+
+def released_cost(descent_steps: int, ascent_steps: int) -> MeasurementCost:
+    """Return the cost of the measurement in the authors' released code, which follows the update."""
+    return MeasurementCost(descent_steps + ascent_steps, losses=1, shares_gradient=False)
+
+
+def gradient_calls(
+    training_gradients: float, measurement: MeasurementCost | None, interval: int, at_parameters: bool
+) -> float:
+    """Return the gradients that an iteration takes on average.
+
+    Args:
+        training_gradients: what the wrapped optimizer takes.
+        measurement: what SALR's measurement costs; ``None`` without SALR.
+        interval: iterations from one measurement to the next.
+        at_parameters: whether the wrapped optimizer takes its first gradient at the present parameters, so that a
+            measurement can share it. SmoothOut takes it elsewhere.
+    """
+    if measurement is None:
+        return training_gradients
+    own = 0 if at_parameters or not measurement.shares_gradient else 1
+    return training_gradients + (measurement.gradients + own) / interval
+
+
+def image_batches(examples: int, batch_size: int) -> int:
+    """Return the batches an epoch of labelled examples; a last, smaller batch is left out."""
+    return examples // batch_size
+
+
+def text_batches(tokens: int, streams: int, sequence_length: int) -> int:
+    """Return the batches an epoch of ``streams`` parallel token streams; the last token is only a target."""
+    return (tokens // streams - 1) // sequence_length

@@ -1,0 +1,127 @@
+"""What all measures owe their caller: nothing is left behind, whatever the closure is and even when it fails."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from salr.sharpness import (
+    ball_sharpness,
+    box_sharpness,
+    filter_normalised_direction,
+    hessian_eigenvalues,
+    hessian_trace,
+    loss_surface,
+    sam_sharpness,
+)
+
+Closure = Callable[[], Tensor]
+
+
+def surface(closure: Closure, parameters: list[Tensor]) -> Tensor:
+    directions = [filter_normalised_direction(parameters)]
+    return torch.tensor([loss for _, loss in loss_surface(closure, parameters, directions, [[-1, 0, 1]])])
+
+
+FIRST_ORDER = {
+    "ball": lambda closure, parameters: ball_sharpness(closure, parameters, 0.1, steps=3),
+    "ball, one-sided": lambda closure, parameters: ball_sharpness(
+        closure, parameters, 0.1, two_sided=False, steps=3
+    ),
+    "box": lambda closure, parameters: box_sharpness(closure, parameters, iterations=3),
+    "sam": sam_sharpness,
+    "surface": surface,
+}
+SECOND_ORDER = {
+    "eigenvalues": lambda closure, parameters: hessian_eigenvalues(
+        closure, parameters, iterations=40, tolerance=0.1
+    ),
+    "trace": lambda closure, parameters: torch.tensor(hessian_trace(closure, parameters, samples=3)),
+}
+ALL = FIRST_ORDER | SECOND_ORDER
+
+
+class Case:
+    """A network with everything that can be left changed, and closures of each kind."""
+
+    def __init__(self, training: bool) -> None:
+        self.model = nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(27, 4)
+        )
+        self.inputs, self.targets = torch.randn(16, 1, 5, 5), torch.randint(4, (16,))
+        self.loss().backward()  # running statistics and gradients with values of their own
+        self.model.train(training)
+        self.model[4].train(not training)
+        self.model[0].bias.requires_grad_(False)
+        # The last layer is measured by nobody, but the closure's backward reaches it.
+        self.measured = list(self.model[0].parameters()) + list(self.model[1].parameters())
+        self.failing_call = 0
+
+    def loss(self) -> Tensor:
+        return nn.functional.cross_entropy(self.model(self.inputs), self.targets)
+
+    def with_backward(self) -> Tensor:
+        self.model.zero_grad()
+        loss = self.loss()
+        loss.backward()
+        return loss
+
+    def fails_at_last(self) -> Tensor:
+        self.failing_call -= 1
+        if self.failing_call == 0:
+            raise RuntimeError("out of memory")
+        return self.loss()
+
+    def state(self) -> list[Tensor]:
+        gradients = [parameter.grad for parameter in self.model.parameters()]
+        values = [*self.model.state_dict().values(), *gradients, torch.get_rng_state()]
+        modes = torch.tensor([module.training for module in self.model.modules()])
+        return [value.clone() for value in values if value is not None] + [modes]
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
+@pytest.mark.parametrize("measure", ALL)
+def test_no_trace(measure: str, training: bool) -> None:
+    case = Case(training)
+    before, gradients = case.state(), [parameter.grad for parameter in case.model.parameters()]
+    first = ALL[measure](case.loss, case.measured)
+    assert all(torch.equal(a, b) for a, b in zip(before, case.state(), strict=True))
+    assert all(
+        parameter.grad is gradient
+        for parameter, gradient in zip(case.model.parameters(), gradients, strict=True)
+    )
+    # All evaluations see the same masks, so that the result is a number, not a sample.
+    assert first.isfinite().all()
+    assert torch.equal(ALL[measure](case.loss, case.measured), first)
+
+
+@pytest.mark.parametrize("measure", FIRST_ORDER)
+def test_a_closure_may_call_backward_itself(measure: str) -> None:
+    case = Case(training=True)
+    case.model.zero_grad()
+    before = case.state()
+    expected = FIRST_ORDER[measure](case.loss, case.measured)
+    torch.testing.assert_close(FIRST_ORDER[measure](case.with_backward, case.measured), expected)
+    assert all(torch.equal(a, b) for a, b in zip(before, case.state(), strict=True))
+    assert all(parameter.grad is None for parameter in case.model.parameters())
+
+
+@pytest.mark.parametrize("measure", ALL)
+@pytest.mark.parametrize("failing_call", [1, 2])
+def test_no_trace_of_a_measurement_that_fails(measure: str, failing_call: int) -> None:
+    case = Case(training=True)
+    case.failing_call = failing_call
+    before = case.state()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        ALL[measure](case.fails_at_last, case.measured)
+    assert all(torch.equal(a, b) for a, b in zip(before, case.state(), strict=True))
+
+
+@pytest.mark.parametrize("measure", FIRST_ORDER)
+def test_nothing_to_measure_is_said(measure: str) -> None:
+    point = torch.ones(1, requires_grad=True)
+    with pytest.raises(
+        ValueError, match=r"\Ano parameter requires a gradient; expected at least one that does\Z"
+    ):
+        FIRST_ORDER[measure](lambda: point.sum(), [point.detach()])

@@ -1,0 +1,287 @@
+"""From a command line to a configuration, or to one line that says what is wrong."""
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.records import records_of
+from experiments.schema import epochs, seeds_of
+from experiments.schema.compose import GROUPS, ConfigError, choices, expand, load
+from tests.helpers.commands import ROOT, command, train
+
+# A wrong command line, and words that its one line must have.
+WRONG = {
+    "optimizer=sgdm": ("unknown", "choose from", "sgd_salr", "did you mean sgd?"),
+    "optimizer=": ("unknown", "choose from"),
+    "optimizer=null": ("unknown", "choose from"),
+    "optimizer=[sgd]": ("unknown", "choose from"),
+    "optimizer=../optimizer/sgd": ("unknown", "choose from"),
+    "model=resnet19": ("unknown", "resnet18", "did you mean resnet18?"),
+    "dataset=minst": ("unknown", "did you mean mnist?"),
+    "tracker=wandbb": ("unknown", "did you mean wandb?"),
+    "experiment=table10": ("unknown", "table9"),
+    "trainer=fast": ("unknown", "default"),
+    "sgd": ("'sgd'", "name=value"),
+    "=sgd": ("=sgd",),
+    "'optimizer=sgd": ("name=value",),
+    "trainer.epoch=3": ("trainer has no 'epoch'", "did you mean epochs?"),
+    "epochs=3": ("no 'epochs'",),
+    "optimizer.salr.gamma=0.1": ("no optimizer.salr part", "optimizer=sgd_salr"),
+    "trainer.epochs=many": ("trainer.epochs", "Integer"),
+    "trainer.epochs=1.5": ("trainer.epochs", "Integer"),
+    "trainer.epochs=0": ("trainer.epochs = 0", ">= 1"),
+    "trainer.threads=0": ("trainer.threads = 0", ">= 1"),
+    "trainer.workers=0": ("trainer.workers = 0", ">= 1"),
+    "trainer.workers=some": ("trainer.workers = some", "auto"),
+    "trainer.device=tpu": ("trainer.device = tpu", "cuda"),
+    "trainer.device=cuda:x": ("trainer.device = cuda:x", "cuda:N"),
+    "trainer.precision=fp16": ("trainer.precision", "bf16"),
+    "optimizer=sgd_salr optimizer.salr.descent_steps=-1": ("descent_steps = -1", ">= 0"),
+    "optimizer=sgd_salr optimizer.salr.descent_steps=0 optimizer.salr.ascent_steps=0": (
+        "ascent_steps = 0",
+        "at least one",
+    ),
+    "optimizer=sgd_salr optimizer.salr.interval=0": ("optimizer.salr.interval = 0", ">= 1"),
+    "optimizer=sgd_salr optimizer.salr.gamma=0": ("optimizer.salr.gamma = 0", "> 0"),
+    "optimizer=adam_salr optimizer.salr.gamma=-0.1": ("optimizer.salr.gamma = -0.1", "> 0"),
+    "optimizer=adam_salr optimizer.salr.gamma=nan": ("optimizer.salr.gamma = nan", "finite"),
+    "optimizer.base.lr=0": ("optimizer.base.lr = 0", "> 0"),
+    "optimizer.base.lr=-1": ("optimizer.base.lr = -1", "> 0"),
+    "optimizer.base.lr=inf": ("optimizer.base.lr = inf", "finite"),
+    "optimizer.base.lr=null": ("optimizer.base.lr",),
+    "optimizer.base.lr=${oc.env:NOT_THERE}": ("optimizer.base.lr", "NOT_THERE"),
+    "optimizer.base.name=rmsprop": ("optimizer.base.name", "adam"),
+    "optimizer=adam optimizer.base.momentum=0.9": ("optimizer.base.momentum = 0.9", "an option of sgd"),
+    "optimizer=sgd optimizer.base.betas=[0.9,0.99]": ("optimizer.base.betas", "an option of adam"),
+    "optimizer=adam optimizer.base.betas=[0.9]": ("optimizer.base.betas", "two numbers"),
+    "optimizer.base.momentum=1": ("optimizer.base.momentum = 1", "below 1"),
+    "optimizer.schedule.every=0": ("optimizer.schedule.every = 0", ">= 1"),
+    "optimizer.schedule.factor=-1": ("optimizer.schedule.factor = -1", "> 0"),
+    "optimizer=smoothout optimizer.schedule.milestones=[-1]": ("optimizer.schedule.milestones = -1", ">= 0"),
+    "optimizer=swa optimizer.averaging.start=1": ("optimizer.averaging.start = 1", "below 1"),
+    "dataset.batch_size=0": ("dataset.batch_size = 0", ">= 1"),
+    "dataset.batch_size=1438": ("dataset.batch_size = 1438", "1437"),
+    "dataset.batch_size=1400 dataset.validation=true": ("dataset.batch_size = 1400", "1294"),
+    "dataset=ptb model=lstm_ptb dataset.batch_size=100000": ("dataset.batch_size = 100000", "streams"),
+    "model.dropout=1": ("model.dropout = 1", "below 1"),
+    "model=lstm_char": ("model=lstm_char on dataset=digits", "tokens"),
+    "dataset=pydoc": ("model=mnistfc on dataset=pydoc", "image"),
+    "dataset=cifar10 model=lenet": ("model=lenet on dataset=cifar10", "3 channels"),
+    "seeds=0": ("seeds = 0", "at least one"),
+    "seeds=-3": ("seeds = -3", "at least one"),
+    "seeds=[]": ("seeds = []", "at least one"),
+    "seeds=[3,3]": ("seeds = [3, 3]", "once"),
+    "seeds=[0,-1]": ("seeds = [0, -1]", ">= 0"),
+    "seeds=1.5": ("seeds = 1.5", "seeds=30"),
+    "seeds=true": ("seeds = True", "seeds=30"),
+    "seeds=few": ("seeds = few", "seeds=30"),
+    "seeds=1000001": ("seeds = 1000001", "at most"),
+    "+x=1": ("+x=1",),
+    "++trainer.epochs=3": ("++trainer.epochs=3",),
+    "~optimizer": ("~optimizer",),
+    "~trainer.epochs": ("~trainer.epochs",),
+    "optimizer=sgd,adam": ("-m",),
+    "seeds=1,2": ("-m",),
+    "-m optimizer=sgd,sgdm": ("optimizer=sgdm", "unknown"),
+    "-m optimizer.base.lr=0.1,0": ("optimizer.base.lr = 0", "> 0"),
+    "-m optimizer=sgd,adam optimizer.base.momentum=0.1": ("optimizer.base.momentum = 0.1",),
+    "-m optimizer.base.lr=interval(0,1)": ("interval(0,1)", "seeds=1,2"),
+    "-m hydra/launcher=teleport": ("hydra/launcher=teleport", "choose from basic"),
+    "hydra.run.dir=elsewhere": ("hydra.run.dir=elsewhere", "closed"),
+    "-m --cfg job": ("not allowed with",),
+    "--turbo": ("--turbo", "--help"),
+    "-x optimizer=sgd": ("-x", "--help"),
+    "--cfg everything": ("everything", "job"),
+    "--config-dir elsewhere": ("--config-dir",),
+    "--experimental-rerun config.pickle": ("--experimental-rerun",),
+    "model._target_=os.system": ("names code",),
+    "model={_target_:os.system}": ("names code",),
+    "+optimizer._target_=os.system": ("nothing reads",),
+    "-m hydra.launcher._target_=os.system": ("names code",),
+    "-m hydra.sweeper={_target_:os.system}": ("names code",),
+    "optimizer@model=sgd": ("optimizer=",),
+    "optimizer.name=../../escaped": ("optimizer=", "one of ada_smoothout"),
+    "dataset.name=../../escaped": ("dataset=", "one of cifar10"),
+    "model.name=lenet": ("model=", "one of allcnn_bn"),
+    "cells=3": ("cells", "experiment="),
+    "cell=1": ("cell", "experiment="),
+    "preset=smoke": ("preset", "experiment="),
+    "experiment=table1 preset=tiny": ("tiny", "smoke"),
+    "experiment=table1 cell=25": ("cell = 25", "0 to 24"),
+    "results=": ("results", "folder"),
+    "results=null": ("results",),
+}
+
+
+def assert_refused(code: int, out: str, err: str, words: tuple[str, ...]) -> None:
+    assert code == 2
+    assert out == ""
+    assert err.startswith("train.py: ")
+    assert err.count("\n") == 1, err
+    assert len(err) < 700, err
+    for word in words:
+        assert word in err
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_wrong_input_is_one_line_and_leaves_nothing(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = train(line.split(" "))
+    assert_refused(code, *capsys.readouterr(), WRONG[line])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["optimizer=sgdm", "trainer.epochs=many", "-m optimizer=sgd,adam optimizer.base.momentum=0.9", "--turbo"],
+)
+def test_a_process_refuses_within_seconds(line: str, tmp_path: Path) -> None:
+    begun = time.monotonic()
+    arguments = [sys.executable, ROOT / "train.py", *line.split(" ")]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert time.monotonic() - begun < 5
+    assert_refused(done.returncode, done.stdout, done.stderr, WRONG.get(line, ()))
+    assert list(tmp_path.iterdir()) == []
+
+
+@settings(max_examples=30)
+@given(st.lists(st.text(max_size=30), max_size=3), st.booleans())
+def test_any_text_is_refused_or_understood(arguments: list[str], several: bool) -> None:
+    with suppress(ConfigError):
+        for combination in expand(arguments) if several else [arguments]:
+            load(combination)
+
+
+@settings(max_examples=10)
+@given(st.sampled_from(["optimizer.base.lr", "dataset.batch_size", "model.dropout", "seeds"]), st.floats())
+def test_any_number_is_refused_or_within_its_range(name: str, value: float) -> None:
+    with suppress(ConfigError):
+        config = load([f"{name}={value}"])
+        assert 0 < config.optimizer.base.lr < float("inf")
+        assert 1 <= config.dataset.batch_size <= 1437
+        assert 0 <= config.model.dropout < 1
+        assert seeds_of(config)
+
+
+def test_help_names_every_group_and_choice_without_torch(tmp_path: Path) -> None:
+    script = "import sys; from experiments.train import main; code = main(['--help']); sys.exit(code or 'torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert time.monotonic() - begun < 5
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
+    for group in GROUPS:
+        assert choices(group)
+        for choice in choices(group):
+            assert choice in lines[group]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("line", ["", "optimizer=sgd_salr model=resnet18", "experiment=table1 seeds=3"])
+def test_a_right_configuration_is_checked_without_torch(line: str) -> None:
+    script = (
+        "import sys; from experiments.schema.compose import load; from experiments.records import records_of;"
+        f"records_of(load({line.split()!r})); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--cfg", "job", "optimizer=adam_salr"], ("name: adam_salr", "gamma: 0.002", "seeds: 1")),
+        (["optimizer=adam_salr", "-c", "job", "seeds=7"], ("name: adam_salr", "seeds: 7")),
+        (["--cfg", "job", "--package", "optimizer", "optimizer=sam"], ("rho: 0.05",)),
+        (["--cfg=job", "--resolve"], ("lr: 0.01",)),
+        (["optimizer=sam", "--info", "defaults"], ("optimizer/sam",)),
+        (["--info"], ("Hydra",)),
+    ],
+)
+def test_hydras_flags_show_and_train_nothing(
+    flags: list[str], words: tuple[str, ...], tmp_path: Path
+) -> None:
+    with command(tmp_path / "here", *flags) as shown:
+        assert shown.wait() == 0
+        for word in words:
+            assert word in shown.text
+        assert "test accuracy" not in shown.text
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_seeds_and_epochs_do_what_they_say() -> None:
+    assert seeds_of(load([])) == [0]
+    assert seeds_of(load(["seeds=30"])) == list(range(30))
+    assert seeds_of(load(["seeds=[0,3,7]"])) == [0, 3, 7]
+    assert [run.seed for run in records_of(load(["seeds=[7,3]"]))] == [7, 3]
+    assert epochs(load(["trainer.epochs=3"])) == 3
+    assert epochs(load(["trainer.epochs=3", "optimizer=sgd_salr"])) == 3
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "plain", "salr"),
+    [
+        ("digits", "mnistfc", 50, 10),
+        ("mnist", "lenet", 100, 20),
+        ("cifar10", "resnet18", 200, 40),
+        ("cifar100", "resnet18", 200, 40),
+        ("ptb", "lstm_ptb", 55, 11),
+        ("war_and_peace", "lstm_char", 50, 10),
+    ],
+)
+def test_the_budget_is_counted_in_gradient_calls(dataset: str, model: str, plain: int, salr: int) -> None:
+    chosen = (f"dataset={dataset}", f"model={model}")
+    assert epochs(load([*chosen, "optimizer=sgd"])) == plain
+    assert epochs(load([*chosen, "optimizer=sgd_salr"])) == salr
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        *((name, 50) for name in ("sgd", "adam", "swa", "swa_adam", "smoothout")),
+        *(
+            (name, 10)
+            for name in ("sgd_salr", "adam_salr", "entropy_sgd", "entropy_sgd_salr", "entropy_adam_salr")
+        ),
+        ("sam", 25),
+        # 1 + (n1 - 1 + n2 - 1) / c gradients an iteration: 9, or 3
+        ("sgd_salr optimizer.salr.interval=1", 6),
+        (
+            "sgd_salr optimizer.salr.descent_steps=3 optimizer.salr.ascent_steps=1 optimizer.salr.interval=1",
+            17,
+        ),
+    ],
+)
+def test_an_optimizers_gradient_calls_divide_the_budget(optimizer: str, expected: int) -> None:
+    assert epochs(load(f"optimizer={optimizer}".split())) == expected
+
+
+def test_combinations_multiply() -> None:
+    assert expand(["optimizer=sgd,sgd_salr", "seeds=[0,3]", "model=lenet,mnistfc"]) == [
+        ["optimizer=sgd", "seeds=[0,3]", "model=lenet"],
+        ["optimizer=sgd", "seeds=[0,3]", "model=mnistfc"],
+        ["optimizer=sgd_salr", "seeds=[0,3]", "model=lenet"],
+        ["optimizer=sgd_salr", "seeds=[0,3]", "model=mnistfc"],
+    ]
+    assert expand(["trainer.epochs=range(1,4)"]) == [
+        ["trainer.epochs=1"],
+        ["trainer.epochs=2"],
+        ["trainer.epochs=3"],
+    ]
+    assert expand(["optimizer=glob(sa*)"]) == [["optimizer=sam"]]

@@ -1,0 +1,134 @@
+"""The run key: what makes two command lines the same run, and what makes them two."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from experiments.records import record_of
+from experiments.schema.compose import load, plain
+
+
+def key(*overrides: str) -> str:
+    return record_of(load(list(overrides)), 0).key
+
+
+def test_the_keys_of_known_configurations_stay() -> None:
+    """Changing one of these makes finished runs unknown."""
+    assert key() == "a01eb5a2a7"
+    assert key("optimizer=sgd_salr") == "89d2b73357"
+    assert key("optimizer=adam_salr") == "421140b156"
+    assert (
+        key("dataset=mnist", "model=mnistfc", "optimizer=sgd_salr", "trainer.precision=bf16") == "18b62f76bb"
+    )
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "dataset.root=elsewhere",
+        "dataset.budget=50",
+        "dataset.recipe.adam_lr=5",
+        "trainer.device=cpu",
+        "trainer.threads=3",
+        "trainer.workers=2",
+        "trainer.epochs=50",
+        "tracker=wandb",
+        "seeds=[5,6]",
+        "results=elsewhere",
+        "optimizer.base.lr=1e-2",
+    ],
+)
+def test_the_key_is_of_the_numbers_alone(override: str) -> None:
+    assert key(override) == key()
+
+
+def numbers(part: object, path: str = "") -> list[tuple[str, object]]:
+    if isinstance(part, dict):
+        return [
+            entry
+            for name, value in part.items()
+            for entry in numbers(value, f"{path}.{name}" if path else name)
+        ]
+    return [(path, part)]
+
+
+CHANGED: dict[type, Callable] = {
+    bool: lambda v: not v,
+    int: lambda v: v + 1,
+    float: lambda v: v * 0.5 + 0.0007,
+}
+NAMED = {
+    "trainer.precision": "bf16",
+    "dataset.augment": "crop_flip",
+    "model.placement": "after_each_layer",
+    "optimizer.base.betas": [0.5, 0.9],
+    "optimizer.schedule.milestones": [1],
+    "optimizer.name": "another",
+}
+IRRELEVANT = (
+    "trainer.threads",
+    "trainer.epochs",
+    "seeds",
+    "cell",
+    "dataset.budget",
+    "optimizer.budget_divisor",
+    "dataset.recipe.",
+)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "optimizer=sgd_salr",
+        "optimizer=entropy_adam_salr model=lenet",
+        "optimizer=swa",
+        "optimizer=smoothout model=allcnn_bn",
+    ],
+)
+def test_every_number_that_matters_changes_the_key(line: str) -> None:
+    config = load(line.split())
+    known, tried = key(*line.split()), 0
+    for name, value in numbers(plain(config)):
+        if name.startswith(IRRELEVANT) or (type(value) not in CHANGED and name not in NAMED):
+            continue
+        changed = NAMED[name] if name in NAMED else CHANGED[type(value)](value)
+        edited = OmegaConf.structured(config)
+        OmegaConf.update(edited, name, changed)
+        tried += 1
+        assert record_of(OmegaConf.to_object(edited), 0).key != known, name
+    assert tried >= 12
+
+
+def test_what_is_left_of_the_recipe_and_the_epochs_change_the_key() -> None:
+    assert key("trainer.epochs=3") != key()
+    assert key("dataset.recipe.sgd_lr=0.02") == key("optimizer.base.lr=0.02") != key()
+    assert key("dataset.recipe.clip_norm=1") != key()
+    assert key("trainer.recompute_batch_statistics=true") != key()
+    salr = ("optimizer=sgd_salr",)
+    assert (
+        len(
+            {
+                key(),
+                key(*salr),
+                key(*salr, "optimizer.salr.gamma=0.001"),
+                key(*salr, "optimizer.salr.interval=3"),
+            }
+        )
+        == 4
+    )
+
+
+def test_a_record_stays_below_the_results(tmp_path: Path) -> None:
+    for optimizer in ("sgd", "entropy_adam_salr"):
+        folder = record_of(load([f"optimizer={optimizer}", f"results={tmp_path}"]), 3).folder
+        assert folder.parts[-5:-2] == ("runs", "digits", "mnistfc")
+        assert folder.parent.name.startswith(f"{optimizer}-")
+        assert folder.name == "seed-3"
+
+
+def test_a_plain_configuration_holds_no_objects() -> None:
+    for name, value in numbers(plain(load(["optimizer=entropy_sgd_salr", "tracker=wandb", "seeds=[0,3]"]))):
+        for each in value if isinstance(value, list) else [value]:
+            assert each is None or type(each) in (str, int, float, bool), name

@@ -1,0 +1,128 @@
+"""What the optimizers' constructors refuse, and how they say it."""
+
+import inspect
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut, Wrapper
+from salr.sharpness import ascent_descent_sharpness
+
+
+def base() -> Optimizer:
+    return SGD([nn.Parameter(torch.tensor([0.5, -2.0], dtype=torch.float64))], lr=0.1)
+
+
+COUNT, POSITIVE, FRACTION, SIZE = "a whole number", "> 0", "from 0 to below 1", "finite number >= 0"
+WRONG: dict[str, tuple[Any, ...]] = {
+    COUNT: (-1, 1.5, math.nan, math.inf, True, "2", None),
+    POSITIVE: (0.0, -1.0, math.nan, math.inf, -math.inf),
+    FRACTION: (-0.1, 1.0, 2.0, math.nan, math.inf),
+    SIZE: (-0.1, math.nan, math.inf),
+}
+EXPECTED: dict[type[Wrapper], dict[str, str]] = {
+    SALR: {"gamma": POSITIVE, "descent_steps": COUNT, "ascent_steps": COUNT, "interval": COUNT},
+    ReleasedSALR: {
+        "step_limit": POSITIVE,
+        "cap": POSITIVE,
+        "descent_steps": COUNT,
+        "ascent_steps": COUNT,
+        "interval": COUNT,
+    }
+    | {"step_scale": POSITIVE},
+    LocalEntropy: {"steps": COUNT, "inner_lr": POSITIVE, "inner_momentum": FRACTION, "averaging": FRACTION}
+    | {"scope": SIZE, "scope_growth": SIZE, "noise": SIZE},
+    SmoothOut: {"radius": POSITIVE},
+    SAM: {"rho": POSITIVE},
+}
+NEEDED: dict[type[Wrapper], dict[str, Any]] = {SmoothOut: {"radius": 0.1}}
+CASES = [
+    (kind, name, wrong)
+    for kind, names in EXPECTED.items()
+    for name, what in names.items()
+    for wrong in WRONG[what]
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "wrong"), CASES, ids=lambda case: getattr(case, "__name__", str(case))
+)
+def test_a_value_out_of_range_is_named_with_what_was_expected(
+    kind: type[Wrapper], name: str, wrong: Any
+) -> None:
+    with pytest.raises(ValueError) as caught:
+        kind(base(), **NEEDED.get(kind, {}) | {name: wrong})
+    assert str(caught.value).startswith(f"{name} = {wrong!r}; expected ")
+    assert EXPECTED[kind][name] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [SALR, ReleasedSALR])
+def test_no_steps_at_all(kind: type[SALR]) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        kind(base(), descent_steps=0, ascent_steps=0)
+    with pytest.raises(ValueError, match=r"interval = 0; expected a whole number >= 1"):
+        kind(base(), interval=0)
+
+
+def test_definition_1_checks_its_own_arguments() -> None:
+    point = torch.ones(1, requires_grad=True)
+    with pytest.raises(ValueError, match=r"\Agamma = 0; expected a finite number > 0\Z"):
+        ascent_descent_sharpness(point.sum, [point], 0)
+
+
+anything = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 6),
+    st.floats(-1e100, 1e100),
+    st.sampled_from([math.nan, math.inf, -math.inf, 0.1, 0.5, 1.0, 1e-300]),
+    st.text(max_size=3),
+    st.lists(st.floats(), max_size=2),
+    st.complex_numbers(),
+)
+
+
+@pytest.mark.parametrize("kind", EXPECTED)
+@settings(max_examples=150)
+@given(data=st.data())
+def test_whatever_the_arguments_they_are_refused_or_they_work(
+    kind: type[Wrapper], data: st.DataObject
+) -> None:
+    """Refused is a ValueError or a TypeError; works is an iteration."""
+    names = [name for name in inspect.signature(kind).parameters if name != "base"]
+    chosen = data.draw(st.sets(st.sampled_from(names), max_size=3))
+    arguments = NEEDED.get(kind, {}) | {name: data.draw(anything, label=name) for name in sorted(chosen)}
+    try:
+        optimizer = kind(base(), **arguments)
+    except (ValueError, TypeError):
+        return
+    optimizer.step(lambda: (optimizer.parameters[0] ** 2).sum())
+
+
+def test_what_a_fuzz_would_find_at_the_defaults_works() -> None:
+    for kind in EXPECTED:
+        optimizer = kind(base(), **NEEDED.get(kind, {}))
+        before = optimizer.parameters[0].clone()
+        optimizer.step(lambda optimizer=optimizer: (optimizer.parameters[0] ** 2).sum())
+        assert not torch.equal(optimizer.parameters[0], before)
+
+
+@pytest.mark.parametrize("outer", [SALR, ReleasedSALR, SAM, LocalEntropy, lambda base: SmoothOut(base, 0.1)])
+def test_only_salr_goes_around_another_wrapper_and_not_around_itself(
+    outer: Callable[[Optimizer], Wrapper],
+) -> None:
+    with pytest.raises(TypeError, match="got SALR; expected an optimizer that is not a wrapper"):
+        outer(SALR(base()))
+    if outer not in (SALR, ReleasedSALR):
+        with pytest.raises(TypeError, match="got LocalEntropy; expected an optimizer that is not a wrapper"):
+            outer(LocalEntropy(base()))
+    with pytest.raises(TypeError, match=r"got list; expected a torch\.optim\.Optimizer to wrap"):
+        outer([nn.Parameter(torch.ones(1))])  # type: ignore[arg-type]

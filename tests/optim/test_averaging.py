@@ -1,0 +1,116 @@
+"""Weight averaging: against a plain twin with its cyclic rate, and the statistics that an average lacks."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from salr.optim import WeightAverage, cyclic_rate, recompute_batch_statistics
+from tests.helpers.optim import Flat
+
+
+def test_a_trajectory_is_the_twins() -> None:
+    """Cycles of five steps whose rate falls linearly; the parameters at each cycle's end are averaged, all with one weight."""
+    fast, slow = Flat(), Flat()
+    first, last, cycle = 0.5, 0.1, 5
+    optimizer, average = SGD(fast.model.parameters(), lr=1.0), WeightAverage(fast.model)
+    theta, ends = slow.theta, []
+    for iteration in range(4 * cycle):
+        place = iteration % cycle / (cycle - 1)
+        optimizer.param_groups[0]["lr"] = cyclic_rate(place, first, last)
+        optimizer.zero_grad()
+        fast.loss().backward()
+        optimizer.step()
+        fast.advance()
+        theta = theta - (first - place * (first - last)) * slow.gradient_at(theta)
+        slow.advance()
+        if place == 1:
+            average.update()
+            ends.append(theta)
+            mean = torch.stack(ends).mean(0)
+            averaged = torch.cat([parameter.detach().flatten() for parameter in average.model.parameters()])
+            torch.testing.assert_close(averaged, mean, rtol=1e-9, atol=1e-11)
+    torch.testing.assert_close(
+        fast.theta, theta, rtol=1e-9, atol=1e-11
+    )  # the run itself does not know of its average
+
+
+def test_an_average_goes_through_its_state() -> None:
+    model = nn.Linear(3, 2)
+    average, shown = WeightAverage(model), []
+    resumed = WeightAverage(model)
+    for turn in range(5):
+        with torch.no_grad():
+            model.weight.normal_()
+        if turn == 2:
+            resumed.load_state_dict(average.state_dict())
+        for one in [average] if turn < 2 else [average, resumed]:
+            one.update()
+        shown.append(model.weight.detach().clone())
+    torch.testing.assert_close(average.model.weight.detach(), torch.stack(shown).mean(0))
+    assert torch.equal(resumed.model.weight, average.model.weight)
+
+
+def test_the_statistics_of_an_average_are_stale_until_they_are_recomputed() -> None:
+    """The mean of two networks normalises by neither's statistics."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    data = torch.randn(40, 3)
+    average = WeightAverage(model)
+    for _ in range(2):
+        with torch.no_grad():
+            model[0].weight.normal_()
+            model[0].bias.normal_()
+        model(data)
+        average.update()
+    mean = average.model[0](data).mean(0)
+    assert not torch.allclose(average.model[1].running_mean, mean, atol=1e-2)
+    recompute_batch_statistics(average.model, data.split(20))
+    torch.testing.assert_close(average.model[1].running_mean, mean)
+    assert int(model[1].num_batches_tracked) == 2  # the source keeps its own
+
+
+def test_recomputed_statistics_are_those_of_the_data_with_dropout_off() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
+    model[1].momentum = 0.3
+    data = torch.randn(60, 3) * 2 + 1
+    model(data * 9)  # what has been recorded before does not count
+    recompute_batch_statistics(
+        model, ({"x": part} for part in data.split(20)), lambda m, batch: m(batch["x"])
+    )
+    torch.testing.assert_close(model[1].running_mean, data.mean(0))
+    spread = torch.stack([part.var(0) for part in data.split(20)]).mean(0)
+    torch.testing.assert_close(model[1].running_var, spread)
+    assert model[1].momentum == 0.3
+    assert model.training
+    assert model[0].training
+
+
+def test_statistics_that_are_not_a_batchs_are_left_alone() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.InstanceNorm1d(3, track_running_stats=True))
+    model(torch.randn(5, 3, 4))
+    before = model[1].running_mean.clone()
+    recompute_batch_statistics(model, [torch.randn(5, 3, 4)])
+    assert torch.equal(model[1].running_mean, before)
+
+
+def test_modes_and_momenta_come_out_as_they_were_when_a_batch_fails() -> None:
+    model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout()).eval()
+    model[1].train()
+    with pytest.raises(ValueError, match="expected"):
+        recompute_batch_statistics(model, [torch.randn(4, 3), torch.randn(())])
+    assert model[0].momentum == 0.1
+    assert [module.training for module in model.modules()] == [False, False, True]
+
+
+def test_statistics_are_recomputed_where_there_are_none_without_reading_a_batch() -> None:
+    def unread() -> Tensor:
+        raise AssertionError
+
+    recompute_batch_statistics(nn.Linear(2, 2), (unread() for _ in range(1)))
+
+
+def test_a_cycle_is_linear() -> None:
+    assert [cyclic_rate(place, 5e-3, 1e-4) for place in (0.0, 0.5, 1.0)] == pytest.approx(
+        [5e-3, 2.55e-3, 1e-4]
+    )

@@ -1,0 +1,170 @@
+"""Entropy-SGD: against a plain twin, its noise, its scope, and which batches it sees."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, Adam
+
+from salr.optim import SALR, LocalEntropy
+from tests.helpers.optim import Flat, assert_same
+
+
+def sharpness_at(problem: Flat, theta: Tensor, gamma: float, steps: int) -> float:
+    """Definition 1, nothing shared."""
+    ends = []
+    for sign in (1, -1):
+        point = theta
+        for _ in range(steps):
+            gradient = problem.gradient_at(point)
+            point = point + sign * gamma * gradient / gradient.norm()
+        ends.append(problem.loss_at(point))
+    return ends[0] - ends[1]
+
+
+@pytest.mark.parametrize("measured", [False, True], ids=["alone", "under SALR"])
+@pytest.mark.parametrize(("base", "rate"), [(SGD, 1.0), (Adam, 0.05)])
+def test_a_trajectory_is_the_twins(base: type[SGD | Adam], rate: float, measured: bool) -> None:
+    """Langevin steps on fresh batches, Nesterov on the loss alone, the old mean weighs α, then the base steps along x − μ.
+
+    Under SALR the first of the batches is measured, and the outer rate is scaled.
+    """
+    fast, slow = Flat(), Flat()
+    steps, inner_lr, momentum, scope, growth, noise, averaging = 4, 0.1, 0.9, 0.5, 0.2, 0.01, 0.75
+    entropy = LocalEntropy(
+        base(fast.model.parameters(), lr=rate), steps, inner_lr, momentum, scope, growth, noise, averaging
+    )
+    optimizer = SALR(entropy, gamma=0.02, descent_steps=3, ascent_steps=3) if measured else entropy
+    held = nn.Parameter(slow.theta)
+    twin_base = base([held], lr=rate)
+    history: list[float] = []
+    for k in range(20):
+        torch.manual_seed(k)
+        optimizer.step(fast.loss, fast.advance)
+        fast.advance()
+        torch.manual_seed(k)
+        x = held.detach().clone()
+        if measured and k % 2 == 0:
+            history.append(sharpness_at(slow, x, 0.02, 3))
+            twin_base.param_groups[0]["lr"] = rate * history[-1] / float(np.median(history))
+        inner, mean, velocity = x.clone(), x.clone(), torch.zeros_like(x)
+        gamma = min(scope * (1 + growth) ** k, 1 / inner_lr)
+        for _ in range(steps):
+            gradient = slow.gradient_at(inner)
+            velocity = momentum * velocity + gradient
+            inner = inner - inner_lr * (gradient + momentum * velocity - gamma * (x - inner))
+            drawn = torch.cat(
+                [torch.randn_like(parameter).flatten() for parameter in slow.model.parameters()]
+            )
+            inner = inner + noise * math.sqrt(2 * inner_lr) * drawn  # of either sign alike
+            mean = averaging * mean + (1 - averaging) * inner
+            slow.advance()
+        held.grad = x - mean
+        twin_base.step()
+        assert fast.place == slow.place
+        assert_same(fast, held.detach())
+
+
+def one() -> nn.Parameter:
+    return nn.Parameter(torch.ones((), dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("cap", "expected"), [(None, 5.0), (2.0, 2.0), (math.inf, 48.0)])
+def test_the_scope_stops_at_its_cap(cap: float | None, expected: float) -> None:
+    optimizer = LocalEntropy(SGD([one()], lr=0.0), inner_lr=0.2, scope=1.5, scope_growth=1.0, scope_cap=cap)
+    for _ in range(5):
+        optimizer.step(lambda: optimizer.parameters[0] ** 2)
+    assert optimizer.current_scope == pytest.approx(expected)
+    optimizer._iterations = 10**6  # where the power alone would overflow
+    assert optimizer.current_scope > 0
+
+
+@pytest.mark.parametrize("cap", [0.0, -1.0, math.nan])
+def test_a_cap_that_is_none(cap: float) -> None:
+    with pytest.raises(ValueError, match=rf"\Ascope_cap = {cap}; expected a number > 0, math.inf for none\Z"):
+        LocalEntropy(SGD([one()], lr=1.0), scope_cap=cap)
+
+
+def test_a_parameter_that_another_batch_does_not_use_is_only_pulled_back() -> None:
+    """Its gradient counts as zero there: momentum and pull go on."""
+    used, sometimes = one(), one()
+    batches = iter([True, False])
+    optimizer = LocalEntropy(
+        SGD([used, sometimes], lr=1.0), steps=2, inner_momentum=0.5, scope=2.0, noise=0.0
+    )
+
+    def closure() -> Tensor:
+        return used**2 + (3 * sometimes if next(batches) else 0.0)
+
+    optimizer.step(closure)
+    first = 1 - 0.1 * (3 + 0.5 * 3)
+    velocity = 0.5 * 3 + 0
+    second = first - 0.1 * (0 + 0.5 * velocity - 2.0 * (1 - first))
+    mean = 0.75 * (0.75 * 1 + 0.25 * first) + 0.25 * second
+    assert float(sometimes.detach()) == pytest.approx(mean)
+
+
+def test_without_noise_nothing_is_drawn() -> None:
+    weight = one()
+    before = torch.get_rng_state()
+    LocalEntropy(SGD([weight], lr=1.0), noise=0.0).step(lambda: weight**2)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_each_inner_step_sees_the_next_batch_and_a_measurement_the_first(measured: bool) -> None:
+    weight, place = one(), 0
+    seen: list[int] = []
+
+    def closure() -> Tensor:
+        seen.append(place)
+        return (weight - place) ** 2
+
+    def advance() -> None:
+        nonlocal place
+        place += 1
+
+    optimizer = LocalEntropy(SGD([weight], lr=1.0), steps=3)
+    outer = SALR(optimizer, descent_steps=2, ascent_steps=2) if measured else optimizer
+    outer.step(closure, advance)
+    # Two chains of two steps share the first gradient, and so does the first Langevin step.
+    assert seen == ([0, 0, 0, 0, 0, 1, 2] if measured else [0, 1, 2])
+
+
+def test_the_scope_grows_and_is_capped_where_it_would_diverge() -> None:
+    problem = Flat()
+    optimizer = LocalEntropy(SGD(problem.model.parameters(), lr=1.0))
+    assert optimizer.current_scope == pytest.approx(0.03)
+    optimizer.step(problem.loss)
+    assert optimizer.current_scope == pytest.approx(0.03 * 1.001)
+    for iterations, scope in ((5811, 0.03 * 1.001**5811), (5813, 10.0), (10**7, 10.0)):
+        optimizer._iterations = iterations
+        assert optimizer.current_scope == pytest.approx(scope)
+
+
+def test_langevin_noise_has_the_stated_scale() -> None:
+    """One step with no gradient moves x' by ε √(2 η') N(0, 1); μ takes (1 − α) of it."""
+    weight = nn.Parameter(torch.zeros(200_000))
+    optimizer = LocalEntropy(SGD([weight], lr=1.0), steps=1, noise=1e-2, scope=0.0, averaging=0.75)
+    optimizer.step(lambda: (weight * 0).sum())
+    assert float(weight.detach().std()) == pytest.approx(0.25 * 1e-2 * math.sqrt(0.2), rel=0.02)
+
+
+def test_a_closure_that_takes_its_next_batch_by_itself_is_enough() -> None:
+    fast, slow = Flat(), Flat()
+
+    def taking() -> Tensor:
+        loss = fast.loss()
+        fast.advance()
+        return loss
+
+    ours = LocalEntropy(SGD(fast.model.parameters(), lr=1.0), noise=0.0)
+    theirs = LocalEntropy(SGD(slow.model.parameters(), lr=1.0), noise=0.0)
+    for _ in range(3):
+        ours.step(taking)
+        theirs.step(slow.loss, slow.advance)
+        slow.advance()
+        assert fast.place == slow.place
+        assert torch.equal(fast.theta, slow.theta)

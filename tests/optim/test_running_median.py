@@ -1,0 +1,59 @@
+"""The running median against numpy's of the whole history."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salr.optim.running_median import RunningMedian
+
+finite = st.floats(-(2**20), 2**20, width=32)
+dtypes = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+
+
+@dtypes
+@given(values=st.lists(finite, min_size=1, max_size=150), fraction=st.floats(0, 1))
+def test_it_is_numpys_after_every_value(dtype: torch.dtype, values: list[float], fraction: float) -> None:
+    median = RunningMedian(torch.empty(0, dtype=dtype))
+    array = torch.tensor(values, dtype=dtype).numpy()
+    for place, value in enumerate(array, 1):
+        median.push(torch.tensor(value, dtype=dtype))
+        assert float(median.median()) == np.median(array[:place])
+    assert float(median.quantile(fraction)) == pytest.approx(
+        float(np.quantile(array, fraction)), rel=1e-5, abs=1e-5
+    )
+    assert median.values().tolist() == sorted(array.tolist())
+
+
+@given(
+    st.lists(st.one_of(finite, st.sampled_from([float("nan"), float("inf")])), max_size=150),
+    st.lists(finite, max_size=150),
+)
+def test_what_is_not_a_number_is_left_out_and_a_history_goes_on(
+    values: list[float], more: list[float]
+) -> None:
+    median = RunningMedian(torch.tensor(more, dtype=torch.float64))
+    for value in values:
+        median.push(torch.tensor(value, dtype=torch.float64))
+    kept = [value for value in [*more, *values] if np.isfinite(value)]
+    assert float(median.median()) == (np.median(kept) if kept else np.inf)
+    resumed = RunningMedian(median.values())
+    for one in (median, resumed):
+        one.push(torch.tensor(3.5, dtype=torch.float64))
+        assert float(one.median()) == np.median([*kept, 3.5])
+
+
+def test_a_long_history() -> None:
+    values = np.random.default_rng(0).lognormal(size=3000)
+    median = RunningMedian(torch.empty(0, dtype=torch.float64))
+    for place, value in enumerate(values, 1):
+        median.push(torch.tensor(value))
+        if place % 500 < 2:
+            assert float(median.median()) == np.median(values[:place])
+
+
+def test_nothing_seen() -> None:
+    median = RunningMedian(torch.empty(0))
+    assert float(median.median()) == float(median.quantile(0.5)) == np.inf
+    assert median.values().numel() == 0

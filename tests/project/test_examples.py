@@ -1,0 +1,67 @@
+"""The README's lines and the examples run as they stand, with torch alone."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed
+
+README = Path(__file__).parents[2] / "README.md"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def output_of(name: str) -> str:
+    code = f"import runpy, sys; runpy.run_path({str(EXAMPLES / name)!r} + '.py', run_name='__main__'); "
+    code += "assert not {'hydra', 'pandas', 'torchvision', 'scipy'} & set(sys.modules)"
+    command = [sys.executable, "-c", code]
+    for _ in range(3):
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=120, cwd=EXAMPLES.parent, check=False
+        )
+        # On a crowded machine a thread of gloo's may outlive the interpreter, which then aborts after all has been done.
+        if "terminate called without an active exception" not in done.stderr:
+            break
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", sorted({path.stem for path in EXAMPLES.glob("*.py")} - {"ddp"}))
+def test_an_example_runs(name: str) -> None:
+    assert re.search(r"\d\.\d+", output_of(name))
+
+
+def test_all_ranks_of_the_distributed_example_use_one_rate() -> None:
+    """The loss is of one's own batch, the factor is everybody's."""
+    factors = re.findall(
+        r"factor (\d\.\d{6})", output_of("ddp")
+    )  # two processes write, perhaps into one line
+    assert len(factors) == 2
+    assert factors[0] == factors[1] != "1.000000"
+
+
+def test_the_readmes_lines_run_one_after_another(tmp_path: Path) -> None:
+    """With nothing around them but a model and its batches, and for DDP a group of one process."""
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    inputs = torch.randn(60, 5)
+    targets = (inputs.sum(1) > 0).long()
+    names: dict[str, Any] = {
+        "model": torch.nn.Linear(5, 2),
+        "batches": list(zip(inputs.split(20), targets.split(20), strict=True)),
+    }
+    before = torch.nn.functional.cross_entropy(names["model"](inputs), targets).item()
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meeting'}", rank=0, world_size=1)
+    try:
+        for block in blocks:
+            exec(block, names)
+    finally:
+        distributed.destroy_process_group()
+    assert names["loss"]().item() < before
+    assert names["sharpness"].item() > 0
+    assert names["largest"].shape == (2,)
+    assert math.isfinite(names["largest"].sum().item())

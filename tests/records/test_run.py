@@ -1,0 +1,273 @@
+"""Records come back as they were written, and are found, told apart and put in one table again."""
+
+import json
+import math
+import os
+import random
+import re
+import tempfile
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from salr.records import Run, find_runs, run_key, summaries
+from salr.records.sealed import json_bytes, parse_json, parse_yaml, yaml_bytes
+from tests.helpers.records import a_run, names, process, same
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return a_run(tmp_path)
+
+
+# What is written comes back.
+
+keys = st.text(max_size=8).filter(lambda key: key not in {"checksum", "$float"})
+plain_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4),
+    max_leaves=12,
+)
+mappings = st.dictionaries(keys, plain_values, max_size=5)
+
+
+@given(mappings)
+def test_json_and_yaml_round_trip(value: dict) -> None:
+    data = json_bytes(value)
+    json.loads(data, parse_constant=pytest.fail)  # strict JSON
+    assert same(parse_json(data), value)
+    assert same(parse_json(json_bytes(value, separator=", ")), value)
+    assert same(parse_yaml(yaml_bytes(value)), value)
+
+
+def test_records_in_the_folder_round_trip(run: Run) -> None:
+    summary = {"loss": math.nan, "best": -math.inf, "scores": (1, 2.5), "made": {"by": "γ"}}
+    run.write_json("summary.json", summary)
+    read = run.read_json("summary.json")
+    assert same(read, {"loss": math.nan, "best": -math.inf, "scores": [1, 2.5], "made": {"by": "γ"}})
+    config = {"optimizer": {"lr": 1e-05, "name": "sgd"}, "epochs": 20}
+    run.write_config(config)
+    assert run.read_config() == config
+    assert "  lr: 1.0e-05\n" in (run.folder / "config.yaml").read_text()
+    assert names(run.folder) == {"summary.json", "config.yaml"}
+
+
+@pytest.mark.parametrize(
+    "value", [{"x": torch.ones(1)}, {"x": {1: 2}}, {"x": [Path("a")]}, {"$float": "nan"}, {"checksum": "1"}]
+)
+def test_what_cannot_come_back_is_refused(run: Run, value: dict) -> None:
+    with pytest.raises(ValueError, match=r"^record.*expected .*$"):
+        run.write_json("summary.json", value)
+    assert not run.folder.exists()
+
+
+def test_run_key_is_the_configuration_alone() -> None:
+    key = run_key({"model": "lenet", "lr": 0.1, "n": [5, 5]})
+    assert key == "9c0e04a90e"  # a changed key would orphan every record there is
+    assert key == run_key({"n": (5, 5), "lr": 0.1, "model": "lenet"})
+    assert key != run_key({"n": (5, 5), "lr": 0.1, "model": "lenet", "dropout": math.inf})
+    with pytest.raises(ValueError, match=r"config\.data: a PosixPath cannot be recorded"):
+        run_key({"data": Path("mnist")})
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "/etc", "a\n", "A", "a-b", "a.b", "ä", "a\0", None])
+@pytest.mark.parametrize("field", ["dataset", "model", "optimizer", "key"])
+def test_names_stay_inside_the_results(tmp_path: Path, field: str, name: str) -> None:
+    good = {"dataset": "digits", "model": "lenet", "optimizer": "sgd", "key": "0123456789"}
+    with pytest.raises(ValueError, match=rf"^{field} .* cannot name a run, expected [^\n]*$"):
+        Run(tmp_path, **{**good, field: name}, seed=0)
+
+
+@pytest.mark.parametrize("seed", [-1, True, "1", 1.0, None])
+def test_a_seed_is_a_natural_number(tmp_path: Path, seed: object) -> None:
+    with pytest.raises(ValueError, match=r"seed .* expected an integer >= 0"):
+        Run(tmp_path, "digits", "lenet", "sgd", "0123456789", seed)
+
+
+@pytest.mark.parametrize("name", ["../x.json", "a/b.json", "status", ".json", "x.yaml"])
+def test_record_names_are_checked(run: Run, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a record"):
+        run.write_json(name, {})
+    with pytest.raises(ValueError, match="cannot name a record"):
+        run.read_json(name)
+
+
+# States.
+
+
+def test_states_of_a_life(run: Run) -> None:
+    assert run.state() == "absent"
+    assert not run.folder.exists()
+    with run.claim():
+        assert run.state() == "running"
+        run.write_status("running", epoch=0)
+        assert run.state() == "running"
+    assert run.state() == "interrupted"
+    run.write_status("interrupted", epoch=3, reason="stopped by the user")
+    assert run.state() == "interrupted"
+    for state in ("diverged", "failed"):
+        run.write_status(state, epoch=3)
+        assert run.state() == state
+    run.write_status("finished", epoch=4)
+    assert run.state() == "interrupted"  # no summary yet
+    run.write_json("summary.json", {"accuracy": 1.0})
+    with run.claim():
+        assert run.state() == "finished"
+    status = run.read_json("status.json")
+    assert status is not None
+    assert (status["epoch"], status["pid"]) == (4, os.getpid())
+    assert status.keys() == {"state", "epoch", "pid", "host", "time"}
+    with pytest.raises(
+        ValueError, match="state 'done' is unknown, expected one of diverged, failed, finished"
+    ):
+        run.write_status("done", epoch=1)
+
+
+def test_a_run_with_traces_but_no_status_is_interrupted(run: Run) -> None:
+    run.append_metrics({"epoch": 1})
+    assert run.state() == "interrupted"
+
+
+def test_skipping_a_finished_run_costs_milliseconds(run: Run) -> None:
+    run.write_json("summary.json", {"accuracy": 1.0})
+    run.write_status("finished", epoch=4)
+    start = time.process_time()
+    assert [a_run(run.results).state() for _ in range(200)] == ["finished"] * 200
+    assert (time.process_time() - start) / 200 < 2e-3
+
+
+@pytest.mark.parametrize("name", ["status.json", "summary.json"])
+def test_a_finished_run_with_a_damaged_record_is_taken_up_again(
+    run: Run, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.write_json("summary.json", {"accuracy": 1.0})
+    run.write_status("finished", epoch=4)
+    (run.folder / name).write_bytes((run.folder / name).read_bytes()[:-5])
+    assert run.state() == "interrupted"
+    assert f"{name} is damaged" in caplog.text
+    with run.claim():
+        assert run.state() == "running"
+
+
+# Collections.
+
+
+def test_find_runs_passes_strangers_by(tmp_path: Path) -> None:
+    assert list(find_runs(tmp_path)) == []
+    runs = [
+        Run(tmp_path, "mnist", "lenet", optimizer, "ab", seed)
+        for optimizer in ("adam", "sgd")
+        for seed in (2, 10)
+    ]
+    for run in runs:
+        run.folder.mkdir(parents=True)
+    for stranger in (
+        "mnist/lenet/sgd-ab/seed-01",
+        "mnist/lenet/sgd/seed-1",
+        "mnist/lenet/sgd-a-b/seed-1",
+        "Mnist/x/y-z/seed-1",
+    ):
+        (tmp_path / "runs" / stranger).mkdir(parents=True)
+    (tmp_path / "runs" / "notes").touch()
+    (tmp_path / "runs/mnist/lenet/sgd-ab/seed-5").touch()
+    assert list(find_runs(tmp_path)) == runs
+
+
+def finished(results: Path, count: int) -> list[Run]:
+    """`count` finished runs of 10 seeds a cell, made quickly."""
+    results.mkdir(exist_ok=True)
+    status = json_bytes(
+        {"state": "finished", "epoch": 20, "pid": 1, "host": "h", "time": "2026-01-01T00:00:00+00:00"}
+    )
+    runs = [
+        Run(results, "mnist", "lenet", "sgd", f"{index // 10:010x}", index % 10) for index in range(count)
+    ]
+    for index, run in enumerate(runs):
+        run.folder.mkdir(parents=True)
+        (run.folder / "status.json").write_bytes(status)
+        summary = {
+            "accuracy": index / 7,
+            "seed": "not mine",
+            **{f"fact_{number}": number / 3 for number in range(20)},
+        }
+        (run.folder / "summary.json").write_bytes(json_bytes(summary))
+    return runs
+
+
+def test_each_damaged_record_among_good_ones_is_reported(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = finished(tmp_path, 1100)
+    damaged = random.sample(runs, 100)
+    for index, run in enumerate(damaged):
+        path = run.folder / ("summary.json", "status.json")[index % 2]
+        content = bytearray(path.read_bytes())
+        if index % 3:
+            content[random.randrange(len(content))] ^= 1 << random.randrange(8)
+        else:
+            del content[random.randrange(len(content)) :]
+        path.write_bytes(content)
+    for _ in range(2):  # reading repairs nothing and hides nothing
+        caplog.clear()
+        table = summaries(tmp_path)
+        assert len(table) == 1100
+        assert set(table["state"]) == {"finished", "damaged"}
+        lost = table[table["state"] == "damaged"]
+        assert {(row.key, row.seed) for row in lost.itertuples()} == {(run.key, run.seed) for run in damaged}
+        assert lost["accuracy"].isna().all()
+        assert {re.split(r" is damaged|: ", line)[0].rpartition("/")[0] for line in caplog.messages} == {
+            str(run.folder) for run in damaged
+        }
+        assert len(caplog.messages) == 100
+    good = table[table["state"] == "finished"]
+    expected = [index / 7 for index, run in enumerate(runs) if run not in damaged]
+    assert list(good["accuracy"]) == expected
+
+
+def test_summaries_of_nothing_and_of_unfinished_runs(tmp_path: Path) -> None:
+    identity = ["dataset", "model", "optimizer", "key", "seed", "state"]
+    assert list(summaries(tmp_path).columns) == identity
+    runs = finished(tmp_path, 3)
+    runs[1].write_status("diverged", epoch=2)
+    runs[2].write_status("running", epoch=2)
+    table = summaries(tmp_path)
+    assert list(table.columns)[:7] == [*identity, "accuracy"]
+    assert list(table["state"]) == ["finished", "diverged", "interrupted"]
+    assert list(table["seed"]) == [0, 1, 2]
+    with runs[2].claim():
+        assert list(summaries(tmp_path)["state"]) == ["finished", "diverged", "running"]
+
+
+def test_ten_thousand_runs_aggregate_in_seconds() -> None:
+    memory = Path("/dev/shm")  # making 30,000 files and folders on a disk takes longer than the test
+    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as results:
+        finished(Path(results), 10_000)
+        start = time.process_time()
+        table = summaries(Path(results))
+        seconds = time.process_time() - start
+    assert len(table) == 10_000
+    assert (table["state"] == "finished").all()
+    assert seconds < 10
+
+
+def test_aggregation_memory_is_its_table(tmp_path: Path) -> None:
+    finished(tmp_path, 500)
+    for run in find_runs(tmp_path):
+        (run.folder / "checkpoint.pt").write_bytes(bytes(1 << 16))
+        (run.folder / "iterations.json").write_bytes(json_bytes({"values": [0.5] * 4000}))
+    summaries(tmp_path)  # imports
+    tracemalloc.start()
+    summaries(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak / 500 < 8_000  # bytes a run
+
+
+def test_records_need_neither_torch_nor_pandas_to_be_written() -> None:
+    reader = process("print(sorted({'torch', 'pandas', 'numpy'} & sys.modules.keys()))", "results")
+    assert reader.communicate()[0].strip() == b"[]"

@@ -1,0 +1,170 @@
+"""The loss over a data set as one function of the parameters: value, gradient, and no trace."""
+
+from collections.abc import Callable, Iterable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from salr.sharpness import DatasetLoss, ascent_descent_sharpness
+
+INPUTS = torch.randn(23, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+TARGETS = torch.arange(23) % 3
+Batches = list[tuple[Tensor, Tensor]]
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3)
+    ).double()
+    layers(INPUTS)  # gives the running statistics values of their own
+    return layers
+
+
+def in_batches(size: int) -> Batches:
+    return list(zip(INPUTS.split(size), TARGETS.split(size), strict=True))
+
+
+def gradient(model: nn.Module, closure: Callable[[], Tensor]) -> list[Tensor]:
+    model.zero_grad()
+    closure()
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.grad is not None]
+
+
+def state(model: nn.Module) -> list[Tensor]:
+    return [value.clone() for value in model.state_dict().values()] + [torch.get_rng_state()]
+
+
+SOURCES: dict[str, Callable[[], Iterable | Callable[[], Iterable]]] = {
+    "a list, the last batch smaller": lambda: in_batches(5),
+    "a shuffled loader": lambda: DataLoader(TensorDataset(INPUTS, TARGETS), batch_size=7, shuffle=True),
+    "a function": lambda: lambda: iter(in_batches(9)),
+    "batches with more in them": lambda: [(x, y, False) for x, y in in_batches(4)],
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_batches_give_the_mean_and_gradient_of_all_examples(source: str) -> None:
+    model, loss = network(), nn.CrossEntropyLoss()
+    whole = loss(model.eval()(INPUTS), TARGETS)
+    expected = torch.autograd.grad(whole, list(model.parameters()))
+    closure = DatasetLoss(model, loss, SOURCES[source]())
+    assert closure.targets == 23
+    torch.testing.assert_close(closure(), whole.detach())
+    torch.testing.assert_close(gradient(model, closure), list(expected))
+
+
+def test_definition_1_over_batches_is_that_of_one_big_batch() -> None:
+    model = network().eval()
+    parts = DatasetLoss(model, nn.CrossEntropyLoss(), in_batches(5))
+    together = ascent_descent_sharpness(
+        lambda: nn.CrossEntropyLoss()(model(INPUTS), TARGETS), model.parameters(), gamma=0.01
+    )
+    assert together > 0.01
+    torch.testing.assert_close(ascent_descent_sharpness(parts, model.parameters(), gamma=0.01), together)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_each_mode_is_the_one_asked_for(training: bool) -> None:
+    model = network()
+    model[3].p = 0.0
+    expected = [nn.CrossEntropyLoss()(model.train(training)(x), y).detach() for x, y in in_batches(12)]
+    model.train(not training)
+    whole = (12 * expected[0] + 11 * expected[1]) / 23
+    torch.testing.assert_close(
+        DatasetLoss(model, nn.CrossEntropyLoss(), in_batches(12), training=training)(), whole
+    )
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("measured", [False, True], ids=["called", "under Definition 1"])
+def test_buffers_generators_and_modes_are_untouched(training: bool, measured: bool) -> None:
+    model = network().train()
+    model[1].eval()
+    before = state(model)
+    closure = DatasetLoss(model, nn.CrossEntropyLoss(), SOURCES["a shuffled loader"](), training=training)
+    if measured:
+        ascent_descent_sharpness(closure, model.parameters())
+    else:
+        closure()
+    assert [module.training for module in model] == [True, False, True, True, True]
+    assert all(torch.equal(a, b) for a, b in zip(before, state(model), strict=True))
+
+
+def test_calls_see_the_same_masks() -> None:
+    model = network()
+    closure = DatasetLoss(model, nn.CrossEntropyLoss(), in_batches(5), training=True)
+    first = closure()
+    assert torch.equal(closure(), first)
+    torch.rand(1)
+    assert not torch.equal(closure(), first)
+
+
+def test_gradients_add_up_and_are_left_alone_without_grad_mode() -> None:
+    model = network()
+    closure = DatasetLoss(model, nn.CrossEntropyLoss(), in_batches(5))
+    once = gradient(model, closure)
+    closure()
+    torch.testing.assert_close([parameter.grad for parameter in model.parameters()], [2 * g for g in once])
+    model.zero_grad()
+    with torch.no_grad():
+        closure()
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["in the loss", "in its gradient"])
+def test_modes_come_back_after_an_error(backward: bool) -> None:
+    model = network().train()
+
+    def fail(*_: Tensor) -> Tensor:
+        raise RuntimeError("no loss today")
+
+    def fail_later(outputs: Tensor, targets: Tensor) -> Tensor:
+        outputs.register_hook(fail)
+        return outputs.sum()
+
+    closure = DatasetLoss(model, fail_later if backward else fail, in_batches(5))
+    with pytest.raises(RuntimeError, match="no loss today") as kept:  # the traceback holds on to the frames
+        closure()
+    assert model.training, kept
+    assert model[3].training
+
+
+class Carried(nn.Module):
+    """A recurrent network that carries its state from batch to batch in a buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent, self.out = nn.GRU(6, 4), nn.Linear(4, 3)
+        self.register_buffer("state", torch.ones(1, 4))
+        self.cudnn: list[bool] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.cudnn.append(torch.backends.cudnn.enabled)
+        y, self.state = self.recurrent(x, self.state.detach())
+        return self.out(y)
+
+
+def test_carried_state_starts_anew_at_each_call_and_cudnn_is_avoided() -> None:
+    model = Carried().double()
+    closure = DatasetLoss(model, nn.CrossEntropyLoss(), in_batches(5))
+    carried = model.state
+    first = closure()
+    assert torch.equal(closure(), first)
+    assert model.state is carried
+    torch.testing.assert_close(first, nn.CrossEntropyLoss()(model(INPUTS), TARGETS).detach())
+    # cuDNN's recurrent layers have no gradient in eval mode.
+    assert model.cudnn[:10] == [False] * 10
+    assert torch.backends.cudnn.enabled
+
+
+def test_what_cannot_be_averaged_is_refused() -> None:
+    model, loss = network(), nn.CrossEntropyLoss()
+    with pytest.raises(ValueError, match="iterated only once; expected a list, a DataLoader or a function"):
+        DatasetLoss(model, loss, iter(in_batches(5)))
+    with pytest.raises(ValueError, match="hold no targets; expected at least one"):
+        DatasetLoss(model, loss, [])
+    with pytest.raises(TypeError, match=r"a batch is Tensor; expected a tuple \(inputs, targets"):
+        DatasetLoss(model, loss, [INPUTS])
