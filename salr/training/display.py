@@ -40,7 +40,7 @@ class LineDisplay(AbstractContextManager["LineDisplay"]):
     def __call__(self, event: Event) -> None:
         overall = self._watch(event)
         if event.kind == "begun" and event.epoch:
-            self._print(event, f"goes on after epoch {event.epoch:g} of {event.epochs}")
+            self._print(event, f"resumed after epoch {event.epoch:g} of {event.epochs}")
         elif event.kind == "epoch":
             self._print(
                 event,

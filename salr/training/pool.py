@@ -1,4 +1,4 @@
-"""Several runs side by side, each in a process of its own, one of whose deaths costs that run alone."""
+"""Train several runs in parallel processes; a crash loses only that run."""
 
 import os
 import signal
@@ -11,102 +11,135 @@ from typing import Any
 
 import torch.multiprocessing
 
+from salr.records import State
 from salr.training.events import Event, Listener
 from salr.training.signals import held_back, interrupt_once
 
-OUT_OF_MEMORY = "out of memory"
-"""The state of a run that has failed for want of memory, which it may have again with fewer beside it."""
-
-Work = Callable[[Any, int, Listener], str]
-"""(what the runs of a device share, seed, listener) → the run's state."""
+Work = Callable[[Any, int, Listener], State]
+"""Train one run, given what the runs of a device share, the seed and a listener. Returns the run's state."""
 
 
-def run_side_by_side(
+def run_in_parallel(
     work: Work, shares: Sequence[Any], seeds: Sequence[int], workers: int, threads: int, listen: Listener
-) -> dict[int, str]:
-    """Calls ``work`` for every seed, ``workers`` at a time, and returns the state of each.
+) -> dict[int, State]:
+    """Call ``work`` for every seed, in at most ``workers`` processes at a time.
+
+    If a process dies, its seed has failed, and another process takes over. If a run is out of memory while others run on
+    its device, it is retried later, and from then on half as many runs share a device.
 
     Args:
-        work: an importable function, for it is called in fresh processes.
-        shares: what runs share, for each device. A process is sent the one that the fewest others have, once; tensors in it are
-            moved into shared memory, not copied.
+        work: an importable function: it is called in fresh processes.
+        shares: what the runs of a device share, one per device. Each process receives one of them, once. Tensors are
+            moved to shared memory, not copied.
+        seeds: one per run, in the order in which they begin.
+        workers: the most processes at a time, over all devices.
         threads: torch's threads in each process.
-        listen: is told all that the runs tell, in this process.
+        listen: called in this process with every event of every run.
 
-    A process that dies leaves its seed as "failed", and another one takes its place. A run that is :data:`OUT_OF_MEMORY` beside
-    others on its device waits for its turn again, with half as many side by side from then on; alone, that is its state. An
-    interrupt is passed on to all: each run is left as interrupted, and KeyboardInterrupt is raised here.
+    Returns:
+        The state of each seed.
+
+    Raises:
+        KeyboardInterrupt: on an interrupt, after every run has been interrupted and has ended.
     """
-    waiting, states, room = deque(seeds), dict.fromkeys(seeds, "failed"), workers
-    crew: list[_Worker] = []
+    return _Pool(work, shares, seeds, workers, threads, listen).run()
 
-    def crowd(shared: Any) -> int:
-        return sum(worker.shared is shared for worker in crew)
 
-    def hire() -> None:
-        while waiting and len(crew) < room:
-            crew.append(_Worker(work, min(shares, key=crowd), threads))
-            crew[-1].give(waiting.popleft())
-            for worker in crew:
-                worker.beside = max(worker.beside, crowd(worker.shared))
+class _Pool:
+    """The processes, and the seeds that none of them has begun."""
 
-    def dismiss(worker: _Worker) -> None:
+    def __init__(
+        self,
+        work: Work,
+        shares: Sequence[Any],
+        seeds: Sequence[int],
+        workers: int,
+        threads: int,
+        listen: Listener,
+    ) -> None:
+        self._work, self._shares, self._threads, self._listen = work, shares, threads, listen
+        self._waiting = deque(seeds)
+        self._states = dict.fromkeys(seeds, State.FAILED)
+        self._limit = workers
+        self._workers: list[_Worker] = []
+
+    def run(self) -> dict[int, State]:
+        try:
+            self._fill()
+            while self._workers:
+                ready = wait([worker.connection for worker in self._workers])
+                for worker in [worker for worker in self._workers if worker.connection in ready]:
+                    self._receive(worker)
+        except KeyboardInterrupt:
+            for worker in self._workers:
+                worker.interrupt()
+            raise
+        finally:
+            for worker in self._workers:
+                worker.close()
+        return self._states
+
+    def _fill(self) -> None:
+        """Start processes until the limit is reached or no seed waits."""
+        while self._waiting and len(self._workers) < self._limit:
+            worker = _Worker(self._work, min(self._shares, key=self._load), self._threads)
+            self._workers.append(worker)
+            worker.give(self._waiting.popleft())
+            for each in self._workers:
+                each.most_on_device = max(each.most_on_device, self._load(each.shared))
+
+    def _load(self, shared: Any) -> int:
+        """Return how many processes the device of ``shared`` has."""
+        return sum(worker.shared is shared for worker in self._workers)
+
+    def _receive(self, worker: "_Worker") -> None:
+        """Read one message of a worker: an event, or the state of its run, or the end of the pipe."""
+        try:
+            message = worker.connection.recv()
+        except (EOFError, OSError):
+            self._bury(worker)
+            return
+        if isinstance(message, Event):
+            self._listen(message)
+        else:
+            self._finish(worker, message)
+
+    def _finish(self, worker: "_Worker", state: State) -> None:
+        """Record the state of the worker's run, and let the worker go on with the next seed."""
+        self._states[worker.seed] = state
+        if state == State.OUT_OF_MEMORY and worker.most_on_device > 1:
+            self._retry(worker)
+        elif self._waiting and len(self._workers) <= self._limit:
+            worker.give(self._waiting.popleft())
+            worker.most_on_device = self._load(worker.shared)
+        else:
+            self._dismiss(worker)
+        self._fill()
+
+    def _retry(self, worker: "_Worker") -> None:
+        """Queue the run again and lower the limit."""
+        # Several runs may fail because of the same crowd: the limit is halved once for all of them.
+        self._limit = min(self._limit, worker.most_on_device // 2 * len(self._shares))
+        self._waiting.append(worker.seed)
+        text = f"out of memory; retried with at most {self._limit} in parallel"
+        self._listen(Event(worker.seed, "ended", 0, 0, state=State.WAITING, text=text))
+        self._dismiss(worker)  # only the end of the process frees all of its memory
+
+    def _bury(self, worker: "_Worker") -> None:
+        """Report a process that has died, and replace it."""
+        worker.process.join()
+        text = f"its process ended with exit code {worker.process.exitcode}"
+        self._listen(Event(worker.seed, "ended", 0, 0, state=State.FAILED, text=text))
+        self._dismiss(worker)
+        self._fill()
+
+    def _dismiss(self, worker: "_Worker") -> None:
         worker.close()
-        crew.remove(worker)
-
-    try:
-        hire()
-        while crew:
-            working = {worker.connection: worker for worker in crew}
-            for connection in wait(list(working)):
-                worker = working[connection]  # type: ignore[index]
-                seed = worker.seed
-                try:
-                    message = worker.connection.recv()
-                except (EOFError, OSError):
-                    worker.process.join()
-                    text = f"its process ended with exit code {worker.process.exitcode}"
-                    listen(Event(seed, "ended", 0, 0, state="failed", text=text))
-                    dismiss(worker)
-                    hire()
-                    continue
-                if isinstance(message, Event):
-                    listen(message)
-                    continue
-                states[seed] = message
-                if message == OUT_OF_MEMORY and worker.beside > 1:
-                    # Others may have failed for the same crowd: it is halved once for all of them.
-                    room = min(room, worker.beside // 2 * len(shares))
-                    waiting.append(seed)
-                    listen(
-                        Event(
-                            seed,
-                            "ended",
-                            0,
-                            0,
-                            state="waiting",
-                            text=f"it is trained again, {room} at most side by side",
-                        )
-                    )
-                    dismiss(worker)  # the process would keep what memory it has
-                elif waiting and len(crew) <= room:
-                    worker.give(waiting.popleft())
-                    worker.beside = crowd(worker.shared)
-                else:
-                    dismiss(worker)
-                hire()
-    except KeyboardInterrupt:
-        for worker in crew:
-            worker.interrupt()
-        raise
-    finally:
-        for worker in crew:
-            worker.close()
-    return states
+        self._workers.remove(worker)
 
 
 class _Worker:
-    """A process that waits for seeds."""
+    """A process that trains one seed after another."""
 
     def __init__(self, work: Work, shared: Any, threads: int) -> None:
         context = torch.multiprocessing.get_context("spawn")
@@ -116,15 +149,15 @@ class _Worker:
         )
         with held_back():
             self.process.start()
-        theirs.close()  # so that the worker's death closes the pipe
+        theirs.close()  # otherwise the pipe would outlive the worker
         self.shared = shared
         self.seed: int
-        self.beside = 1
-        """The most runs side by side on its device since its own began."""
+        self.most_on_device = 1
+        """The most processes on its device since its present run began."""
 
     def give(self, seed: int) -> None:
         self.seed = seed
-        with suppress(OSError):  # it is dead, which the next look at its pipe finds
+        with suppress(OSError):  # the process is dead; the next read of its pipe reports that
             self.connection.send(seed)
 
     def interrupt(self) -> None:
@@ -132,7 +165,7 @@ class _Worker:
             os.kill(self.process.pid, signal.SIGINT)
 
     def close(self) -> None:
-        """Lets the process end: at once where it waits, after its last whole record where it was interrupted."""
+        """End the process. An idle one ends at once, an interrupted one as soon as its record is complete."""
         self.connection.close()
         self.process.join(timeout=30)
         if self.process.is_alive():
@@ -140,11 +173,11 @@ class _Worker:
 
 
 def _serve(work: Work, shared: Any, threads: int, connection: Connection) -> None:
-    def tell(message: Event | str) -> None:
+    def tell(message: Event | State) -> None:
         try:
             connection.send(message)
         except OSError:
-            raise KeyboardInterrupt from None  # the parent is gone: the run stops as it would with it
+            raise KeyboardInterrupt from None  # the parent is gone: stop as if it had been interrupted
 
     try:
         interrupt_once()
@@ -153,4 +186,4 @@ def _serve(work: Work, shared: Any, threads: int, connection: Connection) -> Non
             seed = connection.recv()
             tell(work(shared, seed, tell))
     except (EOFError, OSError, KeyboardInterrupt):
-        pass  # the parent has closed the pipe, or everything is being interrupted
+        pass  # the parent has closed the pipe, or all runs are interrupted

@@ -1,17 +1,20 @@
-"""What is learnt: the loss that is minimised and the metrics that are reported."""
+"""What a network learns: the loss that training minimises and the metrics that an evaluation reports."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+Clip = Callable[[list[Tensor]], object]
+"""Clip the gradients of these parameters in place."""
+
 
 class Batch(Protocol):
-    """Inputs and targets on the device; ``restart``: a carried state is to be forgotten before this batch."""
+    """Inputs and targets on the device. ``restart``: the model must forget its carried state before this batch."""
 
     @property
     def inputs(self) -> Tensor: ...
@@ -21,82 +24,138 @@ class Batch(Protocol):
     def restart(self) -> bool: ...
 
 
-class Task:
-    """Classification of each input, or of each position of a sequence.
+def reset_if_asked(model: nn.Module, batch: Batch) -> None:
+    """Reset the carried state of the model if the batch asks for it."""
+    if batch.restart:
+        model.reset_state()  # type: ignore[operator]
+
+
+class Task(ABC):
+    """What :class:`Classification` and :class:`LanguageModelling` share.
 
     Args:
-        bf16: forward passes run under bfloat16 autocast, and images are laid out channels_last.
-        language: targets are (B, T) tokens and the state is carried; metrics are bits and perplexity instead of accuracy.
-        sum_steps: the training loss is summed over the T steps and averaged over the batch (Zaremba et al. 2014).
-        clip: changes the parameters' gradients in place after each backward pass, in every gradient an optimizer takes.
+        bf16: run forward passes under bfloat16 autocast. The loss is always computed in float32.
+        clip: called after every backward pass, with every optimizer.
     """
 
-    def __init__(
-        self,
-        bf16: bool = False,
-        language: bool = False,
-        sum_steps: bool = False,
-        clip: Callable[[list[Tensor]], object] | None = None,
-    ) -> None:
-        self.bf16, self.language, self.sum_steps, self.clip = bf16, language, sum_steps, clip
+    unit: ClassVar[str]
+    """What a target is, in the plural: the trainer reports how many it reads per second."""
+
+    def __init__(self, bf16: bool = False, clip: Clip | None = None) -> None:
+        self.bf16, self.clip = bf16, clip
 
     def prepare(self, model: nn.Module) -> nn.Module:
-        """The model laid out in memory as the precision wants it."""
-        if self.bf16 and not self.language:
-            return model.to(memory_format=torch.channels_last)
+        """Return the model in the memory layout that suits the precision."""
         return model
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """The training loss, a mean over the batch, 0-d."""
-        logits, targets = self._forward(model, batch)
-        scale = batch.targets.shape[1] if self.sum_steps else 1
-        return cross_entropy(logits, targets) * scale
+        """Return the training loss, 0-d: a mean over the batch."""
+        return cross_entropy(*self._logits(model, batch))
+
+    def forward(self, model: nn.Module, batch: Batch) -> None:
+        """Run a forward pass only for its side effects on the model: batch statistics and carried state."""
+        reset_if_asked(model, batch)
+        self._logits(model, batch)
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
-        """Means over all targets: ``loss`` in nats, and ``accuracy`` in percent or ``bits`` a token and ``perplexity``.
+        """Return the metrics over all targets of the batches.
 
-        The model is in evaluation mode meanwhile, and afterwards in its former mode and without a carried state.
+        The model is evaluated in evaluation mode. Its former mode is restored afterwards.
+
+        Raises:
+            ValueError: there is no batch.
         """
         training = model.training
         model.eval()
-        losses, hits, count = [], [], 0
+        collected, count = [], 0
         for batch in batches:
-            if batch.restart:
-                model.reset_state()  # type: ignore[operator]
-            logits, targets = self._forward(model, batch)
-            losses.append(cross_entropy(logits, targets, reduction="sum"))
-            if not self.language:
-                hits.append((logits.argmax(1) == targets).sum())
+            reset_if_asked(model, batch)
+            logits, targets = self._logits(model, batch)
+            collected.append(self._sums(logits, targets))
             count += targets.numel()
         model.train(training)
-        if self.language:
-            model.reset_state()  # type: ignore[operator]  # what has been read here is not the training's past
         if not count:
             raise ValueError("there is nothing to evaluate on: the split is empty")
-        # One transfer at the end, and a sum in double precision.
-        loss_mean = float(torch.stack(losses).cpu().double().sum()) / count
-        if self.language:
-            perplexity = math.exp(loss_mean) if loss_mean < 700 else math.inf
-            return {"loss": loss_mean, "bits": loss_mean / math.log(2), "perplexity": perplexity}
-        return {"loss": loss_mean, "accuracy": 100 * int(torch.stack(hits).sum()) / count}
+        # The device is read once per metric, after the last batch; the sums are in double precision.
+        sums = [float(torch.stack(values).cpu().double().sum()) for values in zip(*collected, strict=True)]
+        return self._metrics(sums, count)
 
-    def forward(self, model: nn.Module, batch: Batch) -> None:
-        """A pass for what it changes in the model: batch statistics, a carried state."""
-        if batch.restart:
-            model.reset_state()  # type: ignore[operator]
-        self._forward(model, batch)
+    @abstractmethod
+    def _logits(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return logits (N, classes), in float32 or wider, and targets (N)."""
 
-    def _forward(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits (N, classes) in at least float32, and targets (N)."""
+    @abstractmethod
+    def _sums(self, logits: Tensor, targets: Tensor) -> list[Tensor]:
+        """Return what an evaluation adds up over its batches, each 0-d."""
+
+    @abstractmethod
+    def _metrics(self, sums: list[float], count: int) -> dict[str, float]:
+        """Return the metrics, given the sums over ``count`` targets."""
+
+    def _run(self, model: nn.Module, inputs: Tensor) -> Tensor:
+        with torch.autocast(inputs.device.type, torch.bfloat16, enabled=self.bf16):
+            logits: Tensor = model(inputs)
+        return logits.float() if self.bf16 else logits
+
+
+class Classification(Task):
+    """Classify images. An evaluation reports ``loss`` in nats and ``accuracy`` in percent.
+
+    With ``bf16``, images and weights are laid out channels_last.
+    """
+
+    unit = "images"
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        return model.to(memory_format=torch.channels_last) if self.bf16 else model
+
+    def _logits(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         inputs = batch.inputs
         if self.bf16 and inputs.dim() == 4:
             inputs = inputs.to(memory_format=torch.channels_last)
-        with self._autocast(inputs.device):
-            logits: Tensor = model(inputs)
-        if self.bf16:
-            logits = logits.float()
-        return (logits.flatten(0, 1), batch.targets.flatten()) if self.language else (logits, batch.targets)
+        return self._run(model, inputs), batch.targets
 
-    def _autocast(self, device: torch.device) -> AbstractContextManager[Any]:
-        return torch.autocast(device.type, torch.bfloat16, enabled=self.bf16)
+    def _sums(self, logits: Tensor, targets: Tensor) -> list[Tensor]:
+        return [cross_entropy(logits, targets, reduction="sum"), (logits.argmax(1) == targets).sum()]
+
+    def _metrics(self, sums: list[float], count: int) -> dict[str, float]:
+        loss, hits = sums
+        return {"loss": loss / count, "accuracy": 100 * hits / count}
+
+
+class LanguageModelling(Task):
+    """Predict each next token of a text. The model carries its state from batch to batch.
+
+    Inputs and targets are tokens (B, T). An evaluation reports per token: ``loss`` in nats, ``bits`` and ``perplexity``.
+
+    Args:
+        bf16, clip: see :class:`Task`.
+        sum_steps: sum the training loss over the T steps and average it over the batch only (Zaremba et al. 2014).
+    """
+
+    unit = "tokens"
+
+    def __init__(self, bf16: bool = False, sum_steps: bool = False, clip: Clip | None = None) -> None:
+        super().__init__(bf16, clip)
+        self.sum_steps = sum_steps
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        loss = super().loss(model, batch)
+        return loss * batch.targets.shape[1] if self.sum_steps else loss
+
+    def evaluate(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
+        metrics = super().evaluate(model, batches)
+        model.reset_state()  # type: ignore[operator]  # training does not continue the text of an evaluation
+        return metrics
+
+    def _logits(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self._run(model, batch.inputs).flatten(0, 1), batch.targets.flatten()
+
+    def _sums(self, logits: Tensor, targets: Tensor) -> list[Tensor]:
+        return [cross_entropy(logits, targets, reduction="sum")]
+
+    def _metrics(self, sums: list[float], count: int) -> dict[str, float]:
+        loss = sums[0] / count
+        perplexity = math.exp(loss) if loss < 700 else math.inf
+        return {"loss": loss, "bits": loss / math.log(2), "perplexity": perplexity}

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from salr.closures import Evaluation
 from salr.optim import Wrapper, recompute_batch_statistics
-from salr.records import Run
+from salr.records import Run, State
 from salr.training.checkpoint import load, save
 from salr.training.events import Event, Listener
 from salr.training.failure import reason
@@ -62,30 +62,30 @@ class Trainer:
     def __post_init__(self) -> None:
         self.tracker = Guarded(self.tracker)
 
-    def train(self) -> str:
+    def train(self) -> State:
         """Trains to the end. Returns the run's state: "finished" or "diverged".
 
         Interrupted at any moment (an exception, a signal, a power cut), the run goes on from its last whole epoch the next time,
         and on a CPU ends bit for bit as if it had never stopped.
         """
-        state, summary = "failed", {}
+        state, summary = State.FAILED, {}
         try:
             row = self._begin()
             while self.progress.epoch < self.epochs and _finite(row):
                 row = self._epoch()
-            state = "finished" if _finite(row) else "diverged"
+            state = State.FINISHED if _finite(row) else State.DIVERGED
             summary = self._end(row, state)
         except KeyboardInterrupt:
-            state = "interrupted"
+            state = State.INTERRUPTED
             self.run.write_status(state, self.progress.epoch)
             raise
         except Exception as error:
-            state = "failed"
+            state = State.FAILED
             self.run.write_status(state, self.progress.epoch, reason=reason(error))
             raise
         finally:
             self.tracker.finish(summary, state)
-            if state != "failed":  # of a failure the caller tells, who is handed the error
+            if state != State.FAILED:  # of a failure the caller tells, who is handed the error
                 self._tell("ended", state=state, row=summary)
         return state
 
@@ -93,7 +93,7 @@ class Trainer:
         """Goes to where the run is. Returns the last epoch's metrics."""
         row = self._restore()
         self.run.write_config(self.config)
-        self.run.write_status("running", self.progress.epoch)
+        self.run.write_status(State.RUNNING, self.progress.epoch)
         run = self.run
         self.tracker.start(run.seed, run.name, run.cell, f"{run.key}-{run.seed}", self.config)
         self._tell("begun")
@@ -135,9 +135,7 @@ class Trainer:
             for name in ("gradient_calls", "loss_calls", "seconds", "evaluation_seconds")
         }
         self._record(row, trace)
-        self._tell(
-            "epoch", row=row, text=f"{read / taken:,.0f} {'tokens' if parts.task.language else 'images'}/s"
-        )
+        self._tell("epoch", row=row, text=f"{read / taken:,.0f} {parts.task.unit}/s")
         return row
 
     def _stepper(self, stream: _Stream) -> Callable[[], Tensor]:
@@ -216,7 +214,7 @@ class Trainer:
             )
         self.run.append_metrics(row)
         self.run.write_checkpoint(lambda stream: save(stream, self.run.name, self.parts, self.progress))
-        self.run.write_status("running", self.progress.epoch)
+        self.run.write_status(State.RUNNING, self.progress.epoch)
         self.tracker.log(row)
 
     def _restore(self) -> dict[str, Any]:
@@ -238,7 +236,7 @@ class Trainer:
         self.run.keep_metrics(self.progress.epoch)
         return rows.get(self.progress.epoch, {})
 
-    def _end(self, row: dict[str, Any], state: str) -> dict[str, Any]:
+    def _end(self, row: dict[str, Any], state: State) -> dict[str, Any]:
         summary = {
             **row,
             "epochs": self.epochs,

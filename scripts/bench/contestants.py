@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models import Dropout
 from salr.closures import Evaluation
 from salr.optim import SALR, SAM, Wrapper
-from salr.training import Task
+from salr.training import LanguageModelling, Task
 
 GAMMA, STEPS, INTERVAL = 2e-3, 5, 2
 RATE = 0.01
@@ -178,5 +178,5 @@ def _wrapped(subject: Subject, model: nn.Module, optimizer: Wrapper) -> Step:
 
 
 def _reset(subject: Subject, model: nn.Module) -> None:
-    if subject.task.language:
+    if isinstance(subject.task, LanguageModelling):
         model.reset_state()  # type: ignore[operator]

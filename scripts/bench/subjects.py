@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import models
-from salr.training import Task
+from salr.training import Classification, LanguageModelling
 from scripts.bench.contestants import Batch, Subject
 
 SIZES: dict[str, tuple[tuple[int, ...], int, int]] = {
@@ -24,7 +24,7 @@ def subject(name: str, bf16: bool, device: torch.device) -> Subject:
     shape, count, outputs = SIZES[name]
     torch.manual_seed(0)
     language = len(shape) == 1
-    task = Task(bf16=bf16, language=language)
+    task = LanguageModelling(bf16=bf16) if language else Classification(bf16=bf16)
     model = task.prepare(models.build(name, () if language else shape, outputs).to(device)).train()
     if language:
         tokens = torch.randint(outputs, (2, count, *shape), device=device)
@@ -42,7 +42,9 @@ def multilayer(width: int, bf16: bool, device: torch.device) -> Subject:
     hidden = [nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)]
     model = nn.Sequential(nn.Flatten(), *hidden).to(device)
     inputs, targets = torch.randn(128, 1, 28, 28, device=device), torch.randint(10, (128,), device=device)
-    return Subject(f"multilayer_{width}", model, Batch(inputs, targets), Task(bf16=bf16), "images", 128)
+    return Subject(
+        f"multilayer_{width}", model, Batch(inputs, targets), Classification(bf16=bf16), "images", 128
+    )
 
 
 def matrix_rate(bf16: bool, device: torch.device, time_of: Callable[[Callable[[], object]], float]) -> float:

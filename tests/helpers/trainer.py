@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, Optimizer
 
 from salr.optim import SALR, SAM, LocalEntropy, SmoothOut
 from salr.records import Run
-from salr.training import Event, NoTracker, Parts, Task, Trainer, seed_default
+from salr.training import Classification, Event, NoTracker, Parts, Trainer, seed_default
 
 
 class Batch(NamedTuple):
@@ -71,7 +71,7 @@ def trainer(
     def build() -> Parts:
         seed_default(seed, "initialisation")
         built = model()
-        chosen = {"task": Task(), "device": torch.device("cpu")} | options
+        chosen = {"task": Classification(), "device": torch.device("cpu")} | options
         parts = Parts(built, wrap(base(built.parameters(), lr=lr)), points, **chosen)
         prepare(parts)
         return parts

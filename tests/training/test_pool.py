@@ -12,13 +12,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from salr.records import State
 from salr.training import (
-    OUT_OF_MEMORY,
     Event,
     Listener,
     out_of_memory,
     reason,
-    run_side_by_side,
+    run_in_parallel,
     sigterm_interrupts,
 )
 from salr.training.pool import _Worker
@@ -27,7 +27,7 @@ from tests.helpers.commands import gone, until
 Shared = tuple[Path, Tensor]
 
 
-def work(shared: Shared, seed: int, listen: Listener) -> str:
+def work(shared: Shared, seed: int, listen: Listener) -> State:
     """Leaves a mark in the folder and a count in the shared tensor; seed 13 kills its own process."""
     folder, counts = shared
     (folder / f"begun-{seed}").write_text(f"{os.getpid()} {torch.get_num_threads()}")
@@ -36,10 +36,10 @@ def work(shared: Shared, seed: int, listen: Listener) -> str:
         os.kill(os.getpid(), signal.SIGKILL)
     counts[seed] += 1
     listen(Event(seed, "epoch", 1, 1, {"loss": seed / 7}))
-    return "diverged" if seed == 2 else "finished"
+    return State.DIVERGED if seed == 2 else State.FINISHED
 
 
-def patient(shared: Shared, seed: int, listen: Listener) -> str:
+def patient(shared: Shared, seed: int, listen: Listener) -> State:
     """Waits for an interrupt, and says whether it came to its end undisturbed."""
     folder, _ = shared
     (folder / f"begun-{seed}").write_text(str(os.getpid()))
@@ -55,7 +55,7 @@ def patient(shared: Shared, seed: int, listen: Listener) -> str:
 
 
 def patiently(folder: Path) -> None:
-    run_side_by_side(
+    run_in_parallel(
         patient, [(folder, torch.zeros(1))], [0, 1], workers=2, threads=1, listen=lambda event: None
     )
 
@@ -63,7 +63,7 @@ def patiently(folder: Path) -> None:
 MEMORY = 1 << 30
 
 
-def cramped(shared: Shared, seed: int, listen: Listener) -> str:
+def cramped(shared: Shared, seed: int, listen: Listener) -> State:
     """Allocates 0.4 of a memory that those who are at work share evenly; seed 1 wants more than there is."""
     folder, _ = shared
     (folder / f"begun-{seed}").write_text(str(os.getpid()))
@@ -77,11 +77,11 @@ def cramped(shared: Shared, seed: int, listen: Listener) -> str:
     try:
         torch.empty(MEMORY * 2 if seed == 1 else MEMORY * 2 // 5, dtype=torch.uint8)
     except RuntimeError as error:
-        listen(Event(seed, "ended", 0, 0, state="failed", text=reason(error)))
-        return OUT_OF_MEMORY if out_of_memory(error) else "failed"
+        listen(Event(seed, "ended", 0, 0, state=State.FAILED, text=reason(error)))
+        return State.OUT_OF_MEMORY if out_of_memory(error) else State.FAILED
     finally:
         resource.setrlimit(data, (hard, hard))
-    return "finished"
+    return State.FINISHED
 
 
 def marks(folder: Path, kind: str) -> list[Path]:
@@ -94,7 +94,7 @@ def pids(folder: Path) -> list[int]:
 
 def test_all_seeds_in_order_and_a_death_costs_one(tmp_path: Path) -> None:
     seeds, counts, events = [4, 13, 0, 2, 7], torch.zeros(14), []
-    states = run_side_by_side(work, [(tmp_path, counts)], seeds, workers=1, threads=1, listen=events.append)
+    states = run_in_parallel(work, [(tmp_path, counts)], seeds, workers=1, threads=1, listen=events.append)
     assert list(states.items()) == [
         (4, "finished"),
         (13, "failed"),
@@ -118,14 +118,14 @@ def test_all_seeds_in_order_and_a_death_costs_one(tmp_path: Path) -> None:
     assert {mark.read_text().split()[1] for mark in marks(tmp_path, "begun")} == {"1"}
 
 
-def there(shared: Shared, seed: int, listen: Listener) -> str:
+def there(shared: Shared, seed: int, listen: Listener) -> State:
     """Leaves a mark in the folder of its device and waits until all are at work; seed 13 kills its own process."""
     folder, _ = shared
     (folder / f"begun-{seed}").write_text(str(os.getpid()))
     if seed == 13:
         os.kill(os.getpid(), signal.SIGKILL)
     until(lambda: len(list(folder.parent.glob("*/begun-*"))) >= 4)
-    return "finished"
+    return State.FINISHED
 
 
 def test_processes_are_spread_over_devices_and_a_dead_one_is_replaced_on_its_own(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_processes_are_spread_over_devices_and_a_dead_one_is_replaced_on_its_own
     for folder in folders:
         folder.mkdir()
     shares = [(folder, torch.zeros(1)) for folder in folders]
-    states = run_side_by_side(there, shares, [0, 13, 1, 2], workers=3, threads=1, listen=lambda event: None)
+    states = run_in_parallel(there, shares, [0, 13, 1, 2], workers=3, threads=1, listen=lambda event: None)
     assert states == {0: "finished", 13: "failed", 1: "finished", 2: "finished"}
     assert [[mark.name for mark in marks(folder, "begun")] for folder in folders] == [
         ["begun-0", "begun-1"],
@@ -141,13 +141,13 @@ def test_processes_are_spread_over_devices_and_a_dead_one_is_replaced_on_its_own
     ]
 
 
-def alone(shared: Shared, seed: int, listen: Listener) -> str:
+def alone(shared: Shared, seed: int, listen: Listener) -> State:
     """Has no memory, with another one at work on another device."""
     folder, _ = shared
     with (folder / "tries").open("a") as file:
         file.write(f"{seed}\n")
     until(lambda: len(list(folder.parent.glob("*/tries"))) == 2)
-    return OUT_OF_MEMORY
+    return State.OUT_OF_MEMORY
 
 
 def test_a_run_that_has_a_device_to_itself_is_not_trained_again(tmp_path: Path) -> None:
@@ -155,8 +155,8 @@ def test_a_run_that_has_a_device_to_itself_is_not_trained_again(tmp_path: Path) 
     for folder in folders:
         folder.mkdir()
     shares, events = [(folder, torch.zeros(1)) for folder in folders], []
-    states = run_side_by_side(alone, shares, [0, 1], workers=2, threads=1, listen=events.append)
-    assert states == {0: OUT_OF_MEMORY, 1: OUT_OF_MEMORY}
+    states = run_in_parallel(alone, shares, [0, 1], workers=2, threads=1, listen=events.append)
+    assert states == {0: State.OUT_OF_MEMORY, 1: State.OUT_OF_MEMORY}
     assert [(folder / "tries").read_text() for folder in folders] == ["0\n", "1\n"]
     assert events == []
 
@@ -167,11 +167,11 @@ def test_a_run_that_has_a_device_to_itself_is_not_trained_again(tmp_path: Path) 
 def test_runs_without_memory_are_trained_again_with_half_as_many_beside_them(tmp_path: Path) -> None:
     events: list[Event] = []
     shared = (tmp_path, torch.zeros(1))
-    states = run_side_by_side(cramped, [shared], [0, 1, 2, 3], workers=4, threads=1, listen=events.append)
-    assert states == {0: "finished", 1: OUT_OF_MEMORY, 2: "finished", 3: "finished"}
+    states = run_in_parallel(cramped, [shared], [0, 1, 2, 3], workers=4, threads=1, listen=events.append)
+    assert states == {0: "finished", 1: State.OUT_OF_MEMORY, 2: "finished", 3: "finished"}
     assert len(set(pids(tmp_path))) <= 3  # of those that have been at work last
     waiting = [(event.seed, event.text) for event in events if event.state == "waiting"]
-    rooms = [f"it is trained again, {room} at most side by side" for room in (2, 1)]
+    rooms = [f"out of memory; retried with at most {room} in parallel" for room in (2, 1)]
     assert {seed for seed, _ in waiting} == {0, 1, 2, 3}
     assert [text for seed, text in waiting if seed == 1] == rooms
     assert {text for _, text in waiting} == set(rooms)
@@ -210,9 +210,7 @@ def test_an_interrupt_waits_until_each_has_ended(tmp_path: Path, capfd: pytest.C
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_side_by_side(
-            patient, [(tmp_path, torch.zeros(1))], [0, 1, 2], workers=2, threads=1, listen=listen
-        )
+        run_in_parallel(patient, [(tmp_path, torch.zeros(1))], [0, 1, 2], workers=2, threads=1, listen=listen)
     assert [mark.name for mark in marks(tmp_path, "ended")] == ["ended-0", "ended-1"]
     assert all(map(gone, pids(tmp_path)))
     assert "Traceback" not in capfd.readouterr().err

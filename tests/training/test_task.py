@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from salr.optim import SALR, SAM, LocalEntropy
-from salr.training import Task
+from salr.training import Classification, LanguageModelling
 from tests.helpers.trainer import Points, trainer
 
 
@@ -47,7 +47,9 @@ def nats(*probabilities: float) -> float:
 
 def test_a_training_loss_is_the_batchs_mean() -> None:
     batch = Batch(torch.tensor([0, 1, 2]), torch.tensor([0, 1, 1]))
-    assert Task().loss(Table(LOGITS), batch).item() == pytest.approx(nats(1 / 2, 1 / 4, 7 / 8), rel=1e-6)
+    assert Classification().loss(Table(LOGITS), batch).item() == pytest.approx(
+        nats(1 / 2, 1 / 4, 7 / 8), rel=1e-6
+    )
 
 
 def test_images_are_judged_by_nats_and_percent_over_all_of_them() -> None:
@@ -56,7 +58,7 @@ def test_images_are_judged_by_nats_and_percent_over_all_of_them() -> None:
         Batch(torch.tensor([1, 1, 2]), torch.tensor([0, 1, 1])),
         Batch(torch.tensor([2]), torch.tensor([0])),
     ]
-    metrics = Task().evaluate(Table(LOGITS), iter(batches))
+    metrics = Classification().evaluate(Table(LOGITS), iter(batches))
     assert metrics == {"loss": pytest.approx(nats(3 / 4, 1 / 4, 7 / 8, 1 / 8), rel=1e-6), "accuracy": 50.0}
 
 
@@ -66,7 +68,7 @@ def test_text_is_judged_by_nats_bits_and_perplexity_a_token() -> None:
         Batch(torch.tensor([[1]]), torch.tensor([[1]])),
     ]
     model = Table(LOGITS)
-    metrics = Task(language=True).evaluate(model, iter(batches))
+    metrics = LanguageModelling().evaluate(model, iter(batches))
     loss = nats(3 / 4, 7 / 8, 1 / 2, 7 / 8, 1 / 4)
     assert metrics == {
         "loss": pytest.approx(loss, rel=1e-6),
@@ -80,7 +82,7 @@ def test_text_is_judged_by_nats_bits_and_perplexity_a_token() -> None:
 
 def test_a_uniform_guess_costs_the_logarithm_of_the_choices() -> None:
     model = Table([[0.0] * 8])
-    metrics = Task(language=True).evaluate(
+    metrics = LanguageModelling().evaluate(
         model, [Batch(torch.zeros(2, 5, dtype=torch.long), torch.ones(2, 5, dtype=torch.long))]
     )
     assert metrics["bits"] == pytest.approx(3, rel=1e-6)
@@ -89,17 +91,17 @@ def test_a_uniform_guess_costs_the_logarithm_of_the_choices() -> None:
 
 def test_a_perplexity_too_large_for_a_float_is_infinite() -> None:
     batch = Batch(torch.zeros(1, 1, dtype=torch.long), torch.ones(1, 1, dtype=torch.long))
-    assert Task(language=True).evaluate(Table([[1000.0, 0.0]]), [batch])["perplexity"] == math.inf
-    assert math.isnan(Task(language=True).evaluate(Table([[math.nan, 0.0]]), [batch])["loss"])
+    assert LanguageModelling().evaluate(Table([[1000.0, 0.0]]), [batch])["perplexity"] == math.inf
+    assert math.isnan(LanguageModelling().evaluate(Table([[math.nan, 0.0]]), [batch])["loss"])
 
 
 def test_summed_steps_are_as_many_times_the_mean() -> None:
     """35 steps in PTB's recipe: its rate of 1 is one of the summed loss."""
     batch = Batch(torch.tensor([[1, 2, 0], [2, 2, 1]]), torch.tensor([[0, 1, 1], [0, 1, 1]]))
-    mean, summed = (Task(language=True, sum_steps=sums).loss(Table(LOGITS), batch) for sums in (False, True))
+    mean, summed = (LanguageModelling(sum_steps=sums).loss(Table(LOGITS), batch) for sums in (False, True))
     assert mean.item() == pytest.approx(nats(3 / 4, 7 / 8, 1 / 2, 1 / 8, 7 / 8, 1 / 4), rel=1e-6)
     assert summed.item() == pytest.approx(3 * mean.item(), rel=1e-6)
-    metrics = (Task(language=True, sum_steps=sums).evaluate(Table(LOGITS), [batch]) for sums in (False, True))
+    metrics = (LanguageModelling(sum_steps=sums).evaluate(Table(LOGITS), [batch]) for sums in (False, True))
     assert next(metrics) == next(metrics)  # what is reported is always a token's
 
 
@@ -107,7 +109,7 @@ def test_evaluating_uses_evaluation_mode_and_leaves_the_mode() -> None:
     batch = Batch(torch.tensor([0]), torch.tensor([0]))
     for training in (True, False):
         model = Table(LOGITS).train(training)
-        Task().evaluate(model, [batch])
+        Classification().evaluate(model, [batch])
         assert model.training_seen == [False]
         assert model.training is training
         assert model.logits.grad is None
@@ -115,7 +117,7 @@ def test_evaluating_uses_evaluation_mode_and_leaves_the_mode() -> None:
 
 def test_an_empty_split_is_refused() -> None:
     with pytest.raises(ValueError, match="empty"):
-        Task().evaluate(Table(LOGITS), [])
+        Classification().evaluate(Table(LOGITS), [])
 
 
 # Clipping.
@@ -148,7 +150,7 @@ OPTIMIZERS = {
 def test_every_gradient_of_every_optimizer_is_clipped(wrap, clip, kept: str, tmp_path) -> None:
     limit = {"max_norm": 1e-3} if clip is clip_grad_norm_ else {"clip_value": 1e-3}
     watch = Watch(partial(clip, **limit))
-    trained = trainer(tmp_path, wrap, epochs=1, task=Task(clip=watch), batches_per_iteration=3)
+    trained = trainer(tmp_path, wrap, epochs=1, task=Classification(clip=watch), batches_per_iteration=3)
     assert trained.train() == "finished"
     assert len(watch.norms) == trained.progress.gradient_calls > 0
     assert max(getattr(watch, kept)) <= 1e-3 * (1 + 1e-5)
@@ -157,7 +159,7 @@ def test_every_gradient_of_every_optimizer_is_clipped(wrap, clip, kept: str, tmp
 
 def test_a_clipped_step_is_no_longer_than_the_limit(tmp_path) -> None:
     clip = partial(clip_grad_norm_, max_norm=1e-3)
-    trained = trainer(tmp_path, epochs=1, lr=1.0, task=Task(clip=clip))
+    trained = trainer(tmp_path, epochs=1, lr=1.0, task=Classification(clip=clip))
     before = torch.cat([p.detach().flatten().clone() for p in trained.build().model.parameters()])
     trained.train()
     after = torch.cat([p.detach().flatten() for p in trained.parts.model.parameters()])
@@ -169,7 +171,7 @@ def test_a_clipped_step_is_no_longer_than_the_limit(tmp_path) -> None:
 
 @pytest.mark.parametrize("bf16", [False, True])
 def test_bf16_computes_in_16_bits_and_judges_in_32(bf16: bool) -> None:
-    task = Task(bf16=bf16)
+    task = Classification(bf16=bf16)
     model = task.prepare(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(64, 3)))
     dtypes, layouts = [], []
 
@@ -188,4 +190,4 @@ def test_bf16_computes_in_16_bits_and_judges_in_32(bf16: bool) -> None:
     assert loss.dtype == torch.float32
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert metrics["loss"] == pytest.approx(loss.item(), rel=1e-6)
-    assert metrics["loss"] == pytest.approx(Task().loss(model, batch).item(), rel=3e-2)
+    assert metrics["loss"] == pytest.approx(Classification().loss(model, batch).item(), rel=3e-2)

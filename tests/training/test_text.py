@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from data.text import TextData
-from salr.training import Parts, Task
+from salr.training import LanguageModelling, Parts
 from tests.helpers.data import CPU
 from tests.helpers.text import (
     RECIPES,
@@ -308,7 +308,7 @@ def test_metrics_by_hand() -> None:
         inputs = targets = torch.zeros(2, 2, dtype=torch.int64)
         restart = True
 
-    metrics = Task(language=True).evaluate(Known(), [Pair()])
+    metrics = LanguageModelling().evaluate(Known(), [Pair()])
     assert metrics == pytest.approx({"loss": 2.5 * math.log(2), "bits": 2.5, "perplexity": 2**2.5})
-    assert float(Task(language=True).loss(Known(), Pair())) == pytest.approx(2.5 * math.log(2))
-    assert float(Task(language=True, sum_steps=True).loss(Known(), Pair())) == pytest.approx(5 * math.log(2))
+    assert float(LanguageModelling().loss(Known(), Pair())) == pytest.approx(2.5 * math.log(2))
+    assert float(LanguageModelling(sum_steps=True).loss(Known(), Pair())) == pytest.approx(5 * math.log(2))

@@ -15,9 +15,9 @@ from experiments.schema.optimizer import gradient_calls
 from salr.optim import SALR, WeightAverage
 from salr.records import Run
 from salr.training import (
+    Classification,
     Event,
     Parts,
-    Task,
     Trainer,
     constant,
     generator,
@@ -99,7 +99,7 @@ def test_each_epoch_has_every_metric(name: str, splits: tuple[str, ...], tmp_pat
 def test_a_training_loss_is_the_mean_of_the_iterations(tmp_path: Path) -> None:
     losses = []
 
-    class Listening(Task):
+    class Listening(Classification):
         def loss(self, model: nn.Module, batch: Batch) -> Tensor:  # type: ignore[override]
             loss = super().loss(model, batch)
             losses.append(loss.item())
@@ -179,7 +179,7 @@ def test_the_average_of_the_weights_is_evaluated(tmp_path: Path) -> None:
         parameter.data = torch.stack(values).mean(0)
     rows = trained.run.read_metrics()
     assert rows[-1]["test_loss"] == pytest.approx(
-        Task().evaluate(mean, Points().evaluation("test"))["loss"], rel=1e-6
+        Classification().evaluate(mean, Points().evaluation("test"))["loss"], rel=1e-6
     )
     assert trained.parts.average is not None
     for ours, theirs in zip(trained.parts.average.model.parameters(), mean.parameters(), strict=True):

@@ -210,9 +210,7 @@ def test_losing_wandb_loses_no_record(
     assert len(lines) == 2  # one a seed
     assert all(line.startswith("WandbTracker: ") and "\n" not in line for line in lines)
     monkeypatch.undo()
-    assert (
-        train([*arguments, "tracker=none", "trainer.epochs=2", f"results={tmp_path / 'untracked'}"]) == 0
-    )
+    assert train([*arguments, "tracker=none", "trainer.epochs=2", f"results={tmp_path / 'untracked'}"]) == 0
     for seed, record in runs(tmp_path / "untracked").items():
         assert left(record) == left(runs(tmp_path / "results")[seed])
 
