@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.paper.tables import read_table
+from experiments.paper.published import CAPTIONS, remarks
+from experiments.paper.tables import TableCell, table_cells
+from experiments.records import records_of
 from salr.records import check_writable
 from salr.reporting.figures import draw_figures
 from salr.reporting.page import write_page
 from salr.reporting.render import markdown, write_table
-from salr.reporting.tables import Cell
+from salr.reporting.tables import Cell, Table, Wanted, make_table
 
 
 def make_report(
@@ -46,6 +48,19 @@ def make_report(
     for line in missing:
         print(f"incomplete: {line}")
     return missing
+
+
+def read_table(number: int, preset: str, overrides: Sequence[str]) -> Table:
+    """Return the table as far as the records fill it."""
+    wanted = (_wanted(cell) for cell in table_cells(number, preset, overrides))
+    return make_table(number, wanted, preset, CAPTIONS[number], remarks(number))
+
+
+def _wanted(cell: TableCell) -> Wanted:
+    config = cell.config
+    command = f"python train.py {' '.join(cell.overrides)}"
+    names = config.dataset.name, config.model.title, config.optimizer.name
+    return Wanted(cell.published, *names, tuple(records_of(config)), command)
 
 
 def _missing(cells: Sequence[Cell]) -> str:

@@ -1,4 +1,4 @@
-"""The cells of the paper's tables as configurations. Does not import torch."""
+"""The cells of the paper's tables as configurations. Imports neither torch nor SciPy, for every command line needs it."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,12 +7,10 @@ from functools import cache
 
 from omegaconf import OmegaConf
 
-from experiments.paper.published import CAPTIONS, TABLES, optimizer_of, remarks, table_rows
-from experiments.records import records_of
+from experiments.paper.published import TABLES, optimizer_of, table_rows
 from experiments.schema import Config, ConfigError, load
 from experiments.schema.paths import CONFIGS
 from salr.reporting import Published
-from salr.reporting.tables import Table, Wanted, make_table
 
 PRESETS = ("paper", "short", "smoke")
 """The paper's budgets; a tenth of them; one epoch on embedded data, which reproduces nothing and takes minutes."""
@@ -80,12 +78,6 @@ def tag(number: int, preset: str) -> str:
     return f"table{number}" + ("" if preset == "paper" else f"-{preset}")
 
 
-def read_table(number: int, preset: str, overrides: Sequence[str]) -> Table:
-    """Return the table as far as the records fill it."""
-    wanted = (_wanted(cell) for cell in table_cells(number, preset, overrides))
-    return make_table(number, wanted, preset, CAPTIONS[number], remarks(number))
-
-
 def _tags(preset: str, cell: tuple[str, str, str]) -> list[str]:
     """Return the tags of every table that shows the cell, whichever of them trains it."""
     return [tag(number, preset) for number in TABLES if cell in choices_of(f"table{number}")]
@@ -102,10 +94,3 @@ def _choose(dataset: str, model: str, preset: str) -> list[str]:
         "trainer.workers=1",
         *smaller,
     ]
-
-
-def _wanted(cell: TableCell) -> Wanted:
-    config = cell.config
-    command = f"python train.py {' '.join(cell.overrides)}"
-    names = config.dataset.name, config.model.title, config.optimizer.name
-    return Wanted(cell.published, *names, tuple(records_of(config)), command)

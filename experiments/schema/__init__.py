@@ -1,6 +1,7 @@
 """The typed configuration. Nothing here imports torch, so that a wrong configuration is refused within a second."""
 
-from experiments.schema.compose import ConfigError, load, plain, recorded
+from experiments.schema.compose import load, plain, recorded
 from experiments.schema.config import Config
+from experiments.schema.overrides import ConfigError
 
 __all__ = ["Config", "ConfigError", "load", "plain", "recorded"]

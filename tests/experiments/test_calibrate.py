@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from configs import calibrate
+from experiments import calibrate
 from experiments.plan import plan, text
 from experiments.records import records_of
-from experiments.schema.compose import load
+from experiments.schema import load
 
 
 def test_a_finished_cell_does_not_make_the_others_of_its_network_free(

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.records import records_of
-from experiments.schema import epochs, seeds_of
-from experiments.schema.compose import GROUPS, ConfigError, choices, expand, load
+from experiments.schema import ConfigError, load
+from experiments.schema.overrides import GROUPS, choices, expand
 from tests.helpers.commands import ROOT, command, train
 
 # A wrong command line, and words that its one line must have.
@@ -101,20 +101,21 @@ WRONG = {
     "--cfg everything": ("everything", "job"),
     "--config-dir elsewhere": ("--config-dir",),
     "--experimental-rerun config.pickle": ("--experimental-rerun",),
-    "model._target_=os.system": ("names code",),
-    "model={_target_:os.system}": ("names code",),
-    "+optimizer._target_=os.system": ("nothing reads",),
-    "-m hydra.launcher._target_=os.system": ("names code",),
-    "-m hydra.sweeper={_target_:os.system}": ("names code",),
+    "model._target_=os.system": ("_target_ is not allowed",),
+    "model={_target_:os.system}": ("_target_ is not allowed",),
+    "+optimizer._target_=os.system": ("unknown key",),
+    "-m hydra.launcher._target_=os.system": ("_target_ is not allowed",),
+    "-m hydra.sweeper={_target_:os.system}": ("_target_ is not allowed",),
     "optimizer@model=sgd": ("optimizer=",),
     "optimizer.name=../../escaped": ("optimizer=", "one of ada_smoothout"),
     "dataset.name=../../escaped": ("dataset=", "one of cifar10"),
     "model.name=lenet": ("model=", "one of allcnn_bn"),
-    "cells=3": ("cells", "experiment="),
-    "cell=1": ("cell", "experiment="),
+    "cells=3": ("no 'cells'",),
+    "cell=1": ("no 'cell'",),
     "preset=smoke": ("preset", "experiment="),
     "experiment=table1 preset=tiny": ("tiny", "smoke"),
-    "experiment=table1 cell=25": ("cell = 25", "0 to 24"),
+    "experiment=table1 --cfg job": ("--cfg", "one cell"),
+    "hydra/launcher=basic": ("hydra/launcher=basic", "-m"),
     "results=": ("results", "folder"),
     "results=null": ("results",),
 }
@@ -169,7 +170,7 @@ def test_any_number_is_refused_or_within_its_range(name: str, value: float) -> N
         assert 0 < config.optimizer.base.lr < float("inf")
         assert 1 <= config.dataset.batch_size <= 1437
         assert 0 <= config.model.dropout < 1
-        assert seeds_of(config)
+        assert config.seed_list
 
 
 def test_help_names_every_group_and_choice_without_torch(tmp_path: Path) -> None:
@@ -187,7 +188,7 @@ def test_help_names_every_group_and_choice_without_torch(tmp_path: Path) -> None
     assert time.monotonic() - begun < 5
     assert (done.returncode, done.stderr) == (0, "")
     lines = {line.split()[0]: line for line in done.stdout.splitlines() if line.strip()}
-    for group in GROUPS:
+    for group in (*GROUPS, "experiment"):
         assert choices(group)
         for choice in choices(group):
             assert choice in lines[group]
@@ -197,7 +198,7 @@ def test_help_names_every_group_and_choice_without_torch(tmp_path: Path) -> None
 @pytest.mark.parametrize("line", ["", "optimizer=sgd_salr model=resnet18", "experiment=table1 seeds=3"])
 def test_a_right_configuration_is_checked_without_torch(line: str) -> None:
     script = (
-        "import sys; from experiments.schema.compose import load; from experiments.records import records_of;"
+        "import sys; from experiments.schema import load; from experiments.records import records_of;"
         f"records_of(load({line.split()!r})); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False).returncode == 0
@@ -226,12 +227,12 @@ def test_hydras_flags_show_and_train_nothing(
 
 
 def test_seeds_and_epochs_do_what_they_say() -> None:
-    assert seeds_of(load([])) == [0]
-    assert seeds_of(load(["seeds=30"])) == list(range(30))
-    assert seeds_of(load(["seeds=[0,3,7]"])) == [0, 3, 7]
+    assert load([]).seed_list == [0]
+    assert load(["seeds=30"]).seed_list == list(range(30))
+    assert load(["seeds=[0,3,7]"]).seed_list == [0, 3, 7]
     assert [run.seed for run in records_of(load(["seeds=[7,3]"]))] == [7, 3]
-    assert epochs(load(["trainer.epochs=3"])) == 3
-    assert epochs(load(["trainer.epochs=3", "optimizer=sgd_salr"])) == 3
+    assert load(["trainer.epochs=3"]).epochs == 3
+    assert load(["trainer.epochs=3", "optimizer=sgd_salr"]).epochs == 3
 
 
 @pytest.mark.parametrize(
@@ -247,8 +248,8 @@ def test_seeds_and_epochs_do_what_they_say() -> None:
 )
 def test_the_budget_is_counted_in_gradient_calls(dataset: str, model: str, plain: int, salr: int) -> None:
     chosen = (f"dataset={dataset}", f"model={model}")
-    assert epochs(load([*chosen, "optimizer=sgd"])) == plain
-    assert epochs(load([*chosen, "optimizer=sgd_salr"])) == salr
+    assert load([*chosen, "optimizer=sgd"]).epochs == plain
+    assert load([*chosen, "optimizer=sgd_salr"]).epochs == salr
 
 
 @pytest.mark.parametrize(
@@ -269,7 +270,7 @@ def test_the_budget_is_counted_in_gradient_calls(dataset: str, model: str, plain
     ],
 )
 def test_an_optimizers_gradient_calls_divide_the_budget(optimizer: str, expected: int) -> None:
-    assert epochs(load(f"optimizer={optimizer}".split())) == expected
+    assert load(f"optimizer={optimizer}".split()).epochs == expected
 
 
 def test_combinations_multiply() -> None:

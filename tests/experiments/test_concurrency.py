@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+from experiments.cli import ExitCode
 from salr.records import find_runs
 from tests.helpers.commands import SMALL, command, left, runs, train
 from tests.helpers.sweeps import LONG, sweep, tables
@@ -17,7 +18,7 @@ def test_the_same_table_started_twice_trains_each_run_once(tmp_path: Path) -> No
         with sweep(second_output, "local", os.environ, f"results={both}") as second:
             codes = {first.wait(150), second.wait(150)}
             told = first.output.read_text() + second.output.read_text()
-    assert codes <= {0, 1, train.BUSY}  # whoever came to a run that was being trained says so
+    assert codes <= {0, 1, ExitCode.BUSY}  # whoever came to a run that was being trained says so
     assert "Traceback" not in told
     trained = [run.read_metrics() for run in find_runs(both)]
     assert [[row["epoch"] for row in rows] for rows in trained] == [list(range(1, LONG + 1))] * 3
@@ -43,7 +44,7 @@ def test_four_processes_on_one_folder_train_each_seed_once(tmp_path: Path) -> No
     ):
         codes = [process.wait() for process in (a, b, c, d)]
         told = "".join(process.text for process in (a, b, c, d))
-    assert set(codes) <= {0, train.BUSY}
+    assert set(codes) <= {0, ExitCode.BUSY}
     assert "Traceback" not in told
     lines = Counter(re.findall(r"^  seed (\d): epoch (\d)/4:", told, re.MULTILINE))
     assert lines == {(str(seed), str(epoch)): 1 for seed in range(4) for epoch in range(1, 5)}

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from experiments.build import devices_of
-from experiments.schema.compose import load
+from experiments.schema import load
 
 
 @pytest.fixture

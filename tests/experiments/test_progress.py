@@ -6,7 +6,7 @@ import pytest
 
 from experiments.plan import duration, plan
 from experiments.progress import Sweep
-from experiments.schema.compose import load
+from experiments.schema import load
 from salr.training import Event
 
 SECONDS = {("digits", "mnistfc"): 2.0, ("digits", "lenet"): 6.0}

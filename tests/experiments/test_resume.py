@@ -85,7 +85,7 @@ def test_an_interrupt_ends_cleanly_and_the_same_command_goes_on(
         until(lambda: epochs_done(stopped) >= 2)
         run.send(number)
         assert run.wait() == 130
-        assert "train.py: interrupted; the same command goes on where it was\n" in run.text
+        assert "train.py: interrupted; run the same command again to resume\n" in run.text
         assert "seed 0: interrupted" in run.text
         assert "Traceback" not in run.text
     interrupted = runs(stopped)[0]

@@ -14,7 +14,8 @@ import torch
 from data import corpora
 from experiments.cell import train_cell
 from experiments.records import record_of
-from experiments.schema.compose import choices, load
+from experiments.schema import load
+from experiments.schema.overrides import choices
 from salr.records import Run
 from tests.helpers.text import RECIPES, parts_of, text, train
 

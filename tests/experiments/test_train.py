@@ -11,10 +11,13 @@ import pytest
 import torch
 
 import data.files
+from experiments import launch
+from experiments.cli import worst
 from experiments.records import record_of
-from experiments.schema.compose import load
-from experiments.seeds import Shared, _workers, train_seed
-from salr.records import find_runs
+from experiments.schema import load
+from experiments.seeds import Shared, processes, train_seed
+from experiments.train import recorded
+from salr.records import State, find_runs
 from salr.training import Event
 from tests.helpers.commands import ROOT, SMALL, command, epochs_done, gone, left, runs, train, until
 
@@ -235,9 +238,12 @@ def test_an_interrupted_sweep_stops_at_once(tmp_path: Path) -> None:
     assert list(runs(results)) == [0]
 
 
-def test_records_tell_what_trained_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A launcher's jobs bring no exit codes back."""
-    monkeypatch.setattr(train, "_with_hydra", lambda *_: [])
+def test_after_a_launcher_the_records_decide_the_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A launcher's jobs return no exit codes; this one trains nothing."""
+    monkeypatch.setattr(launch, "launch", lambda *_: None)
+    launched = ["-m", "hydra/launcher=basic"]
     arguments = [*SMALL, "trainer.epochs=1", f"results={tmp_path}"]
     config = load(arguments)
     record = record_of(config, 0)
@@ -246,16 +252,16 @@ def test_records_tell_what_trained_elsewhere(tmp_path: Path, monkeypatch: pytest
         assert recorded(config) == 4
     assert train(arguments) == 0
     assert recorded(config) == 0
-    assert train(["-m", *arguments]) == 0
-    record.write_status("diverged", 1)
+    assert train([*launched, *arguments]) == 0
+    record.write_status(State.DIVERGED, 1)
     assert recorded(config) == 3
-    assert train(["-m", *arguments, "seeds=1,2"]) == 1
+    assert train([*launched, *arguments, "seeds=1,2"]) == 1
 
 
 @pytest.mark.parametrize(
     ("codes", "expected"), [([], 0), ([0, 0], 0), ([0, 4], 4), ([4, 3], 3), ([3, 2, 0], 2), ([2, 1, 3], 1)]
 )
-def test_the_worst_code_tells(codes: list[int], expected: int) -> None:
+def test_the_most_severe_exit_code_wins(codes: list[int], expected: int) -> None:
     assert worst(codes) == expected
 
 
@@ -288,7 +294,7 @@ def test_cores_are_shared_without_a_fight(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", str(cores))
-    assert _workers(load(overrides), seeds, [torch.device(name) for name in devices]) == expected
+    assert processes(load(overrides), seeds, [torch.device(name) for name in devices]) == expected
 
 
 ALONG = [*SMALL, "optimizer=sgd_salr", "seeds=3", "trainer.epochs=12"]
@@ -355,7 +361,7 @@ def test_an_interrupt_stops_all_that_run_side_by_side(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGINT)
         assert run.wait() == 130
         assert "Traceback" not in run.text
-        assert run.text.endswith("train.py: interrupted; the same command goes on where it was\n")
+        assert run.text.endswith("train.py: interrupted; run the same command again to resume\n")
     assert {seed: run.state() for seed, run in runs(results).items()} == {0: "interrupted", 1: "interrupted"}
     assert {(run.read_json("status.json") or {})["state"] for run in runs(results).values()} == {
         "interrupted"

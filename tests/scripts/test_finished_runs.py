@@ -18,7 +18,8 @@ import models
 from experiments.cell import train_cell
 from experiments.finished import Batches, Finished, NotMeasurable, finished_run, open_finished
 from experiments.records import record_of
-from experiments.schema.compose import ConfigError, choices, load, plain, recorded
+from experiments.schema import ConfigError, load, plain, recorded
+from experiments.schema.overrides import choices
 from salr.records import Run
 from salr.sharpness import box_sharpness
 from scripts import landscape, sharpness
