@@ -1,40 +1,54 @@
 """Each configuration says how many gradients its iteration takes, which decides its epochs: counted on a network."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from experiments.build import build_optimizer
-from experiments.schema.compose import choices, load
+from experiments.schema import load
 from experiments.schema.optimizer import (
     BaseConfig,
     BaseName,
-    LocalEntropyConfig,
     OptimizerConfig,
-    ReleasedSALRConfig,
-    SALRConfig,
     SAMConfig,
     SmoothOutConfig,
-    batches,
     check_optimizer,
-    gradient_calls,
 )
+from experiments.schema.overrides import choices
 from salr.closures import Evaluation
 from salr.optim import Wrapper
 from tests.helpers.optim import Problem
 
 ITERATIONS = 4  # two cycles of the paper's interval
+PAPER = {
+    name: getattr(load([f"optimizer={choice}"]).optimizer, name)
+    for name, choice in (
+        ("salr", "sgd_salr"),
+        ("released", "sgd_salr_released"),
+        ("local_entropy", "entropy_sgd"),
+    )
+}
+SAM = SAMConfig(rho=0.05, adaptive=False)
+SMOOTHOUT = SmoothOutConfig(radius=0.01, adaptive=False)
+
+
+def part(name: str, **changes: Any) -> dict[str, Any]:
+    """Return a part with the paper's values, but for the changes."""
+    return {name: replace(PAPER[name], **changes)}
+
+
 PARTS: dict[str, dict[str, Any]] = {
-    "salr, descent alone": {"salr": SALRConfig(ascent_steps=0)},
-    "salr, one step each": {"salr": SALRConfig(descent_steps=1, ascent_steps=1, interval=1)},
-    "salr, rarely": {"salr": SALRConfig(descent_steps=2, ascent_steps=3, interval=4)},
-    "salr, sam": {"salr": SALRConfig(), "sam": SAMConfig()},
-    "salr, smoothout": {"salr": SALRConfig(), "smoothout": SmoothOutConfig(radius=0.01)},
-    "released, descent alone": {"released": ReleasedSALRConfig(ascent_steps=0)},
-    "released, smoothout": {"released": ReleasedSALRConfig(), "smoothout": SmoothOutConfig(radius=0.01)},
+    "salr, descent alone": {**part("salr", ascent_steps=0)},
+    "salr, one step each": {**part("salr", descent_steps=1, ascent_steps=1, interval=1)},
+    "salr, rarely": {**part("salr", descent_steps=2, ascent_steps=3, interval=4)},
+    "salr, sam": {**part("salr"), "sam": SAM},
+    "salr, smoothout": {**part("salr"), "smoothout": SMOOTHOUT},
+    "released, descent alone": {**part("released", ascent_steps=0)},
+    "released, smoothout": {**part("released"), "smoothout": SMOOTHOUT},
     "released, local entropy": {
-        "released": ReleasedSALRConfig(),
-        "local_entropy": LocalEntropyConfig(steps=2),
+        **part("released"),
+        **part("local_entropy", steps=2),
     },
 }
 
@@ -55,19 +69,19 @@ def test_parts_put_together_take_as_many_gradients_as_stated(name: str) -> None:
     ("parts", "message"),
     [
         (
-            {"smoothout": SmoothOutConfig(radius=0.1), "sam": SAMConfig()},
+            {"smoothout": SMOOTHOUT, "sam": SAM},
             r"smoothout \+ sam; expected at most one of smoothout, sam",
         ),
         (
-            {"sam": SAMConfig(), "local_entropy": LocalEntropyConfig()},
+            {"sam": SAM, **part("local_entropy")},
             r"sam \+ local_entropy; expected at most one",
         ),
         (
-            {"salr": SALRConfig(), "released": ReleasedSALRConfig()},
+            {**part("salr"), **part("released")},
             r"salr \+ released; expected at most one of salr, released",
         ),
         (
-            {"released": ReleasedSALRConfig(descent_steps=0)},
+            {**part("released", descent_steps=0)},
             "released.descent_steps = 0; expected a whole number >= 1",
         ),
     ],
@@ -88,5 +102,5 @@ def count(config: OptimizerConfig) -> None:
         else:
             optimizer.step(Evaluation(problem.loss, problem.parameters))
         problem.advance()
-    assert len(backward) == ITERATIONS * gradient_calls(config)
-    assert problem.place == ITERATIONS * batches(config)
+    assert len(backward) == ITERATIONS * config.gradient_calls
+    assert problem.place == ITERATIONS * config.batches

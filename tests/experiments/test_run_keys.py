@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from experiments.records import record_of
-from experiments.schema.compose import load, plain
+from experiments.schema import load, plain
 
 
 def key(*overrides: str) -> str:

@@ -55,6 +55,6 @@ def test_modes_and_parameters_stay_where_the_update_left_them() -> None:
 def test_a_descent_is_needed() -> None:
     with pytest.raises(
         ValueError,
-        match=r"\Adescent_steps = 0; expected at least one, for the descent ends at the lower loss\Z",
+        match=r"\Adescent_steps = 0; expected a whole number >= 1\Z",
     ):
         ReleasedSALR(SGD([torch.zeros(1, requires_grad=True)], lr=0.1), descent_steps=0)
