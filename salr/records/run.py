@@ -9,8 +9,8 @@ import os
 import pickle
 import re
 import socket
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,15 +23,25 @@ from salr.records.state import State
 T = TypeVar("T")
 log = logging.getLogger("salr.records")
 
+FORMAT = 2
+"""The format of a record, kept in ``status.json`` and ``config.yaml``. Files without one have format 1.
+
+A later format must keep the seals and the key ``format`` of these two files, so that this version can refuse it.
+"""
+
 NAME = re.compile(r"[a-z0-9_]+")
 _RECORDED = [state for state in State if state.ended or state in (State.RUNNING, State.INTERRUPTED)]
 
 
 def run_key(config: Mapping[str, object]) -> str:
-    """10 hex digits that stand for a configuration: the SHA-256 of its JSON with sorted keys.
+    """Return 10 hex digits that stand for a configuration: the SHA-256 of its JSON with sorted keys.
 
-    The caller has taken out what does not change the result (paths, logging, device). Raises ValueError for values
-    that are not plain data. 1 and 1.0 are different values; a tuple is a list.
+    Args:
+        config: plain data, without what does not change the result (paths, logging, device). 1 and 1.0 are
+            different values; a tuple and a list with the same items are the same.
+
+    Raises:
+        ValueError: a value is not plain data.
     """
     text = json.dumps(sealed.plain(config, "config"), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -39,11 +49,14 @@ def run_key(config: Mapping[str, object]) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """`results/runs/<dataset>/<model>/<optimizer>-<key>/seed-<seed>/`; constructing it touches nothing.
+    """The record in ``results/runs/<dataset>/<model>/<optimizer>-<key>/seed-<seed>/``.
 
-    Whoever writes holds the claim; anybody may read. Files are replaced atomically and sealed with a checksum; one
-    that does not match is set aside (`<name>.damaged-<n>`), said on the logger "salr.records", and read as absent.
-    Raises ValueError for a name or key that is not [a-z0-9_]+ or a seed that is not an integer >= 0.
+    Creating the object touches no file. A process that writes must hold the claim; any process may read. Every file
+    is replaced atomically and sealed with a checksum. A file whose checksum does not match is renamed to
+    ``<name>.damaged-<n>``, reported on the logger ``salr.records``, and then treated as missing.
+
+    Raises:
+        ValueError: a name or the key does not match ``[a-z0-9_]+``, or the seed is not an integer >= 0.
     """
 
     results: Path
@@ -65,62 +78,85 @@ class Run:
 
     @property
     def cell(self) -> str:
+        """The name of the cell, which all seeds share."""
         return f"{self.dataset}/{self.model}/{self.optimizer}-{self.key}"
 
     @property
     def name(self) -> str:
-        """What no other run of a results folder is called."""
+        """The name of the run, unique within a results folder."""
         return f"{self.cell}/seed-{self.seed}"
 
     @property
     def folder(self) -> Path:
+        """The folder of the run's files."""
         return self.results / "runs" / self.name
 
-    def claim(self) -> AbstractContextManager[None]:
-        """Hold the run while the block runs; raises RunBusy, naming process and host, where a live process holds it.
+    @contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the run while the block runs.
 
-        An `flock` on the file `lock` in the folder: the kernel releases it when the process ends, however it ends, and
-        forked children do not keep it. It holds between all processes of one machine. Between machines it holds where
-        the shared file system carries flock: NFS from Linux 2.6.12 on (NFSv4: a machine that dies keeps its claims until
-        its lease ends, about 90 s), Lustre mounted with `flock`, CephFS, GPFS. Mounts with `nolock`, `local_lock` or
-        `localflock` keep machines apart from nobody but themselves: there, give each machine its own results folder.
+        The claim is an ``flock`` on the file ``lock`` in the folder. The kernel releases it when the process ends,
+        for whatever reason, and forked children do not keep it. It excludes all other processes on one machine.
+        Between machines it works if the shared file system supports ``flock``: NFS since Linux 2.6.12 (NFSv4 keeps
+        the claims of a machine that died until its lease ends, after about 90 s), Lustre mounted with ``flock``,
+        CephFS and GPFS. With the mount options ``nolock``, ``local_lock`` or ``localflock`` it does not exclude
+        other machines: give each machine its own results folder there.
+
+        Raises:
+            RunBusy: a live process holds the run; the message names the process and its host.
+            RecordError: a later version recorded the run, or the folder cannot be written.
         """
-        return claim.hold(self.folder / "lock")
+        self._refuse_later_format()
+        with claim.hold(self.folder / "lock"):
+            yield
 
     def is_claimed(self) -> bool:
-        """Whether a live process, this one included, holds the run."""
+        """Return whether a live process holds the run. The process that asks counts too."""
         return claim.is_held(self.folder / "lock")
 
     def state(self) -> State:
-        """One of "absent", "running", "interrupted", "finished", "diverged", "failed"; costs two small reads.
+        """Return the run's state; see :meth:`inspect`.
 
-        An ended run is what its status says, held or not; a finished run needs a whole `summary.json` too. Any other
-        run is "running" while a live process holds it (this one included), "interrupted" when it has begun and nobody
-        does. A damaged status or summary is logged and counts as not ended, so that the run is taken up again.
+        A run with a damaged status or summary is logged and counts as not ended, so that it is resumed.
+
+        Raises:
+            RecordError: a file cannot be read, or a later version recorded the run.
         """
         try:
             return self.inspect()[0]
-        except RecordError as error:
-            log.warning("%s; the run counts as not ended", error)
+        except Damaged as damage:
+            log.warning("%s; the run counts as not ended", damage)
             return State.RUNNING if self.is_claimed() else State.INTERRUPTED
 
     def inspect(self) -> tuple[State, dict[str, Any]]:
-        """The state and the summary ({} where there is none), read together; raises Damaged for either, renames nothing."""
-        status = self._load("status.json")
-        summary = self._load("summary.json")
-        recorded = State.ABSENT if status is None else State(status["state"])
+        """Return the state and the summary, an empty one if it is missing. Read two small files and rename none.
+
+        A run that has ended has the recorded state, whether or not a process holds it; a finished one must have a
+        summary too. Any other run is ``RUNNING`` if a live process holds it, ``INTERRUPTED`` if it has begun and no
+        process holds it, and ``ABSENT`` if nothing is recorded.
+
+        Raises:
+            Damaged: the status or the summary is damaged.
+            RecordError: a file cannot be read, or a later version recorded the run.
+        """
+        recorded = self._recorded_state()
+        summary = self._load("summary.json", sealed.parse_json)
         if recorded.ended and (recorded is not State.FINISHED or summary is not None):
             return recorded, summary or {}
         if self.is_claimed():
             return State.RUNNING, summary or {}
         traces = (self._checkpoint, self._previous, self._metrics)
-        begun = status is not None or any(path.exists() for path in traces)
+        begun = recorded is not State.ABSENT or any(path.exists() for path in traces)
         return State.INTERRUPTED if begun else State.ABSENT, summary or {}
 
     def write_status(self, state: State, epoch: int, **facts: object) -> None:
-        """Write `status.json`: state, epoch, pid, host, time (UTC) and the facts given.
+        """Write ``status.json``: the format, the state, the epoch, the facts, pid, host and time (UTC).
 
-        `state` is "running", "interrupted", "finished", "diverged" or "failed". Write the summary before "finished".
+        Args:
+            state: ``RUNNING``, ``INTERRUPTED``, ``FINISHED``, ``DIVERGED`` or ``FAILED``. Write the summary before
+                ``FINISHED``.
+            epoch: the number of whole epochs.
+            facts: plain data.
         """
         if state not in _RECORDED:
             raise ValueError(f"state {state!r} cannot be recorded, expected one of {', '.join(_RECORDED)}")
@@ -129,40 +165,51 @@ class Run:
             "host": socket.gethostname(),
             "time": datetime.now(UTC).isoformat("T", "seconds"),
         }
-        self.write_json("status.json", {"state": state, "epoch": epoch, **facts, **maker})
+        self.write_json("status.json", _with_format({"state": state, "epoch": epoch, **facts, **maker}))
 
     def write_json(self, name: str, value: Mapping[str, object]) -> None:
-        """Replace the file `name`. Values are plain data; NaN and infinities are kept (see `salr.records.sealed`)."""
+        """Replace the file ``name``. Values are plain data; NaN and infinities are kept (:mod:`salr.records.sealed`)."""
         atomic.write(self._path(name), sealed.json_bytes(value))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """What `write_json` wrote; None where there is no file or a damaged one, which is set aside."""
+        """Return what :meth:`write_json` wrote, or None if the file is missing or damaged; set a damaged one aside."""
         return self._read(self._path(name), sealed.parse_json)
 
     def write_config(self, config: Mapping[str, object]) -> None:
-        """Write `config.yaml`, readable, keys in the order given."""
-        atomic.write(self.folder / "config.yaml", sealed.yaml_bytes(config))
+        """Write ``config.yaml``, readable, with its format first and then the keys in the order given."""
+        atomic.write(self._config, sealed.yaml_bytes(_with_format(config)))
 
     def read_config(self) -> dict[str, Any] | None:
-        """What `write_config` wrote; None where there is no file or a damaged one, which is set aside."""
-        return self._read(self.folder / "config.yaml", sealed.parse_yaml)
+        """Return what :meth:`write_config` wrote, or None if the file is missing or damaged; set a damaged one aside.
+
+        Raises:
+            RecordError: the file cannot be read, or a later version wrote it.
+        """
+        config = self._read(self._config, sealed.parse_yaml)
+        return None if config is None else _without_format(config, self._config)
 
     def append_metrics(self, row: Mapping[str, object]) -> None:
-        """Append one row, which has an integer "epoch", to `metrics.jsonl`; it is on the disk when this returns."""
+        """Append a row with an integer ``epoch`` to ``metrics.jsonl``. It is on the disk when this returns."""
         metrics.append(self._metrics, row)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All whole rows; a damaged line is dropped with a log line naming file and line."""
+        """Return all whole rows. A damaged line is dropped and logged with its file and number."""
         return metrics.read(self._metrics)
 
     def keep_metrics(self, epochs: int) -> None:
-        """Drop every row whose "epoch" is greater than `epochs` (and damaged lines): where a resumed run goes on."""
+        """Drop every row whose ``epoch`` is greater than ``epochs``, and damaged lines. A resumed run starts so."""
         metrics.keep(self._metrics, epochs)
 
     def write_checkpoint(self, write: Callable[[BinaryIO], object]) -> None:
-        """Replace `checkpoint.pt` by what `write` puts into the binary stream; the one before stays as a fallback.
+        """Replace ``checkpoint.pt`` and keep the one before as a fallback.
 
-        While writing, three checkpoints need room. Raises RecordError when the disk is full; both earlier ones stand.
+        While it writes, three checkpoints need space.
+
+        Args:
+            write: fills the binary stream that it is given.
+
+        Raises:
+            RecordError: the disk is full, say. Both earlier checkpoints are intact.
         """
 
         def write_sealed(stream: BinaryIO) -> None:
@@ -172,11 +219,12 @@ class Run:
         atomic.replace(self._checkpoint, write_sealed, previous=self._previous)
 
     def read_checkpoint(self, read: Callable[[Path], T]) -> T | None:
-        """What `read` makes of the newest whole checkpoint: `checkpoint.pt`, else the one before, else None.
+        """Return what ``read`` makes of the newest usable checkpoint, or None if there is none.
 
-        `read` is called only on a file whose checksum holds. A damaged file, or one that `read` refuses with ValueError
-        (another version or configuration) or UnpicklingError, is set aside; any other error of `read` (out of memory,
-        say) is no fault of the file and is passed on.
+        Args:
+            read: called only on a file whose checksum holds, first ``checkpoint.pt``, then the one before. If it
+                raises ValueError (another version or configuration) or UnpicklingError, the file is set aside, as a
+                damaged one is. Any other error (out of memory, say) is not the file's fault and is passed on.
         """
         for path in (self._checkpoint, self._previous):
             if not path.exists():
@@ -194,6 +242,14 @@ class Run:
             except (ValueError, pickle.UnpicklingError) as refusal:
                 atomic.set_aside(path, " ".join(str(refusal).split()))
         return None
+
+    @property
+    def _status(self) -> Path:
+        return self.folder / "status.json"
+
+    @property
+    def _config(self) -> Path:
+        return self.folder / "config.yaml"
 
     @property
     def _metrics(self) -> Path:
@@ -214,10 +270,25 @@ class Run:
             )
         return self.folder / name
 
-    def _load(self, name: str) -> dict[str, Any] | None:
+    def _recorded_state(self) -> State:
+        """Return the state in ``status.json``, ``ABSENT`` if the file is missing."""
+        status = self._load("status.json", sealed.parse_json)
+        if status is None:
+            return State.ABSENT
+        state = _without_format(status, self._status).get("state")
+        if state not in _RECORDED:
+            raise Damaged(f"{self._status} is damaged (it has no state that can be recorded: {state!r})")
+        return State(state)
+
+    def _refuse_later_format(self) -> None:
+        for name, parse in (("status.json", sealed.parse_json), ("config.yaml", sealed.parse_yaml)):
+            with suppress(Damaged):  # whoever reads the file reports it
+                _without_format(self._load(name, parse) or {}, self.folder / name)
+
+    def _load(self, name: str, parse: Callable[[bytes], dict[str, Any]]) -> dict[str, Any] | None:
         path = self.folder / name
         try:
-            return sealed.load(path, sealed.parse_json)
+            return sealed.load(path, parse)
         except Damaged as damage:
             raise Damaged(f"{path} is damaged ({damage})") from damage
 
@@ -227,3 +298,19 @@ class Run:
         except Damaged as damage:
             atomic.set_aside(path, str(damage))
             return None
+
+
+def _with_format(entries: Mapping[str, object]) -> dict[str, object]:
+    if "format" in entries:
+        raise ValueError("record: key 'format' is the record's own, expected another name")
+    return {"format": FORMAT, **entries}
+
+
+def _without_format(entries: dict[str, Any], path: Path) -> dict[str, Any]:
+    """Return the entries of a file without its format, and refuse a format that this version does not know."""
+    found = entries.pop("format", 1)
+    if found not in range(1, FORMAT + 1):
+        raise RecordError(
+            f"{path} has format {found!r}, written by a later version; expected an update of salr"
+        )
+    return entries

@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salr.records import Run, find_runs, run_key, summaries
+from salr.records import Damaged, Run, State, find_runs, run_key, summaries
 from salr.records.sealed import json_bytes, parse_json, parse_yaml, yaml_bytes
 from tests.helpers.records import a_run, names, process, same
 
@@ -121,11 +121,12 @@ def test_states_of_a_life(run: Run) -> None:
     status = run.read_json("status.json")
     assert status is not None
     assert (status["epoch"], status["pid"]) == (4, os.getpid())
-    assert status.keys() == {"state", "epoch", "pid", "host", "time"}
-    with pytest.raises(
-        ValueError, match="state 'done' is unknown, expected one of diverged, failed, finished"
-    ):
-        run.write_status("done", epoch=1)
+    assert status.keys() == {"format", "state", "epoch", "pid", "host", "time"}
+    for state in ("done", "absent", "damaged", "busy", "out of memory"):
+        with pytest.raises(
+            ValueError, match=f"state '{state}' cannot be recorded, expected one of running, interrupted, "
+        ):
+            run.write_status(state, epoch=1)
 
 
 def test_a_run_with_traces_but_no_status_is_interrupted(run: Run) -> None:
@@ -152,6 +153,21 @@ def test_a_finished_run_with_a_damaged_record_is_taken_up_again(
     assert f"{name} is damaged" in caplog.text
     with run.claim():
         assert run.state() == "running"
+
+
+@pytest.mark.parametrize(
+    "status", [{}, {"state": "done"}, {"state": "absent"}, {"state": None}, {"state": [1]}]
+)
+def test_a_status_without_a_state_that_can_be_recorded_is_damaged(
+    run: Run, status: dict, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.write_json("status.json", {"epoch": 4, **status})
+    line = f"status.json is damaged (it has no state that can be recorded: {status.get('state')!r})"
+    with pytest.raises(Damaged, match=re.escape(line)):
+        run.inspect()
+    assert run.state() is State.INTERRUPTED
+    assert caplog.messages == [f"{run.folder}/{line}; the run counts as not ended"]
+    assert list(summaries(run.results)["state"]) == ["damaged"]
 
 
 # Collections.
