@@ -64,7 +64,7 @@ def device_of(config: Config) -> torch.device:
 
 
 def devices_of(config: Config) -> list[torch.device]:
-    """Return the chosen device, or all of its kind if no index is given. Raises ``ValueError`` as :func:`device_of`."""
+    """Return the chosen device, or all of its kind if no index is given. Raises as :func:`device_of`."""
     device = device_of(config)
     count = 1 if device.type == "cpu" or device.index is not None else torch.accelerator.device_count()
     return [device] if count == 1 else [torch.device(device.type, index) for index in range(count)]
@@ -113,12 +113,12 @@ def build_tracker(config: Config) -> Tracker:
     tracker = config.tracker
     if tracker.name is TrackerName.none:
         return NoTracker()
-    directory = Path(tracker.directory)
+    directory = Path(tracker.directory).expanduser()
     return WandbTracker(tracker.project, tracker.entity, tracker.mode.value, directory, tracker.tags)
 
 
 def _base(config: BaseConfig, parameters: list[Tensor]) -> Optimizer:
-    """Build torch's optimizer. Fused: one pass over the parameters, and a rate that may be a tensor on an accelerator."""
+    """Build torch's optimizer, fused: one pass over memory, and a rate that may be a tensor."""
     if config.name is BaseName.sgd:
         momentum = config.momentum or 0.0
         return SGD(parameters, lr=config.lr, momentum=momentum, weight_decay=config.weight_decay, fused=True)

@@ -17,11 +17,11 @@ from salr.sharpness import DatasetLoss
 from salr.training.checkpoint import load
 
 Report = Callable[[int, int], None]
-"""(pass over the data, 0 for the one that counts them; batch of that pass): called to show how far a measurement is."""
+"""(pass over the data, batch of that pass): called to show the progress. Pass 0 counts the data."""
 
 
 class NotMeasurable(ValueError):
-    """A folder without a finished run, or a run whose weights cannot be read: one line that says which and why."""
+    """A folder without a finished run, or a run whose weights cannot be read: one line says which and why."""
 
 
 def finished_run(folder: Path) -> Run:
@@ -46,7 +46,7 @@ def finished_run(folder: Path) -> Run:
 
 @dataclass
 class Finished:
-    """A finished run's data and its network: the weights that its last evaluation was of, the averaged ones where it averages."""
+    """A finished run's data and its network, with the weights that the run last evaluated."""
 
     run: Run
     model: nn.Module
@@ -60,7 +60,10 @@ class Finished:
         return list(self.model.parameters())
 
     def loss(self, split: str, examples: int | None, report: Report) -> DatasetLoss:
-        """The mean loss over the first ``examples`` images or tokens of a split, all where None: eval mode, single precision."""
+        """Return the mean loss over a split, in evaluation mode and single precision.
+
+        ``examples`` limits it to the first images or tokens.
+        """
         return DatasetLoss(self.model, _mean_cross_entropy, Batches(self.data, split, examples, report))
 
 

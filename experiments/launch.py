@@ -12,17 +12,18 @@ from hydra.errors import HydraException
 from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
+from experiments.cell import train_and_print
 from experiments.request import Cell
 from experiments.schema import ConfigError
 from experiments.schema.compose import checked
-from experiments.schema.overrides import hydra
+from experiments.schema.overrides import hydra, quoted
 from experiments.schema.paths import PROJECT
 
 LAUNCHERS = {
     # A job that reaches its time limit is requeued, however often; its runs are resumed.
     "slurm": ["hydra/launcher=submitit_slurm", "hydra.launcher.max_num_timeout=1000"],
-    # A job whose node dies is sent to another node, however often. Ray refuses the plugin's size of the object store
-    # if a cluster is already there (hydra.launcher.ray.init.address=auto).
+    # A job whose node dies is sent to another node, however often. Ray refuses the plugin's size of the
+    # object store if a cluster is already there (hydra.launcher.ray.init.address=auto).
     "ray": [
         "hydra/launcher=ray",
         "+hydra.launcher.ray.remote.max_retries=-1",
@@ -54,8 +55,7 @@ def launch(cells: Sequence[Cell], launching: Sequence[str]) -> None:
         ConfigError: the launcher refuses its values.
     """
     # A node may have another working folder, in which a relative path means another place.
-    folder = str(Path(cells[0].config.results).absolute()).replace("'", "\\'")
-    results = f"results='{folder}'"
+    results = f"results={quoted(str(Path(cells[0].config.results).absolute()))}"
     # Jobs start in the folder of this command, and must find the project's packages.
     paths = (str(PROJECT), os.environ.get("PYTHONPATH"))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
@@ -74,9 +74,7 @@ def launch(cells: Sequence[Cell], launching: Sequence[str]) -> None:
 
 def train_job(composed: DictConfig) -> int:
     """Train the cell that a launcher has composed in the job's process. Returns the exit code."""
-    from experiments.train import train
-
-    return train(checked(composed))
+    return train_and_print(checked(composed))
 
 
 def _tags(cell: Cell) -> list[str]:

@@ -48,7 +48,7 @@ def text(plans: Sequence[CellPlan], seconds_a_call: Mapping[tuple[str, str], flo
 
     Args:
         plans: of all cells.
-        seconds_a_call: seconds of a gradient call by data set and network; with it, the time left is estimated.
+        seconds_a_call: seconds of a gradient call by data set and network, to estimate the time left.
     """
     lines = [f"{'cell':<46} {'runs':>5} {'done':>5} {'epochs':>6} {'gradient calls left':>20}"]
     for cell in plans:

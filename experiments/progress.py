@@ -42,7 +42,7 @@ class Sweep:
         self._begun = clock()
 
     def watch(self, config: Config) -> Callable[[Event], str]:
-        """Return what a display calls with each event of a cell's runs; it says ``34 % of all, 1.2 h left``."""
+        """Return what a display calls with each event of a cell: ``34 % of all, 1.2 h left``."""
         folder = folder_of(config)
 
         def watch(event: Event) -> str:

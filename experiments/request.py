@@ -19,8 +19,8 @@ class Cell:
 def requested(words: Sequence[str], multirun: bool = False) -> list[Cell]:
     """Return the cells that the words ask for, all of them checked.
 
-    ``experiment=NAME`` stands for all cells of ``configs/experiment/NAME.yaml``; ``preset=NAME`` shortens them. The
-    other words are overrides of each cell.
+    ``experiment=NAME`` stands for all cells of ``configs/experiment/NAME.yaml``; ``preset=NAME`` shortens
+    them. The other words are overrides of each cell.
 
     Args:
         words: ``name=value`` each.
@@ -37,12 +37,12 @@ def _cells(words: list[str]) -> list[Cell]:
     """Return an experiment's cells, or the one cell that the words spell out."""
     chosen: dict[str, str] = {}
     overrides = []
-    for word, override in zip(words, parse(words), strict=True):
+    for override in parse(words):
         plain = override.package is None and not override.is_delete() and not override.is_sweep_override()
         if override.key_or_group in ("experiment", "preset") and plain:
             chosen[override.key_or_group] = str(override.value())
         else:
-            overrides.append(word)
+            overrides.append(override.input_line)
     if "experiment" not in chosen:
         if "preset" in chosen:
             line = f"preset={chosen['preset']}: expected experiment=... with it, whose budget it shortens"

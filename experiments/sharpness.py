@@ -88,7 +88,7 @@ def measure_and_print(run: Run, names: Sequence[str], examples: int | None, devi
 
 
 def measure(run: Run, names: Sequence[str], examples: int | None, device: str) -> dict[str, Any]:
-    """Add the named measures that the run's record lacks, and return the record. The caller holds the claim."""
+    """Add the named measures that the record lacks, and return the record. The caller holds the claim."""
     known = run.read_json(FILE) or {}
     if known.get("settings") != SETTINGS:
         known = {"settings": SETTINGS, "measured": {}}

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from functools import partial
 from typing import NoReturn
 
-from experiments.cell import train_cell
+from experiments.cell import results_table, train_and_print
 from experiments.cli import ExitCode, attempt, code_of, worst
 from experiments.records import records_of
 from experiments.request import requested
 from experiments.schema import Config, ConfigError
 from experiments.schema.overrides import GROUPS, check_overrides, choices, hydra, is_launching
-from salr.reporting import summarise, text_table
 
 HELP = """\
 usage: python train.py [name=value ...]        train one cell over its seeds
@@ -21,7 +20,7 @@ A cell is made of (name=choice):
 {groups}
 What often changes:
   seeds=30                 thirty seeds, 0 to 29; seeds=[0,3,7] for these three
-  trainer.epochs=3         by default the data set's budget divided by the optimizer's gradient calls per iteration
+  trainer.epochs=3         by default the data set's budget over the optimizer's gradient calls per iteration
   trainer.precision=bf16   about twice as fast if the processor has bfloat16 (other numbers: another run)
   trainer.workers=4        seeds in parallel; auto by default
   results=DIR              the folder of the records (results/)
@@ -36,8 +35,8 @@ Examples:
   python train.py experiment=table1 seeds=3 trainer.precision=bf16
   python train.py --cfg job optimizer=sgd_salr        print the whole configuration, train nothing
 
-A finished run is skipped, an interrupted one is resumed. Exit code: 0 all finished, 1 a run failed, 2 wrong input,
-3 a run diverged, 4 another process trains a run, 130 interrupted.
+A finished run is skipped, an interrupted one is resumed. Exit code: 0 all finished, 1 a run failed, 2 wrong
+input, 3 a run diverged, 4 another process trains a run, 130 interrupted.
 """
 
 _ABOUT = {
@@ -50,7 +49,7 @@ _ABOUT = {
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command. Returns the exit code; raises what :func:`experiments.cli.attempt` refuses in one line."""
+    """Run the command and return the exit code. Raises what :func:`experiments.cli.attempt` catches."""
     if {"-h", "--help"} & set(arguments):
         print(_help())
         return ExitCode.FINISHED
@@ -65,19 +64,16 @@ def main(arguments: Sequence[str]) -> int:
     configs = [cell.config for cell in cells]
     if launching and not chosen.multirun:
         raise ConfigError(f"{launching[0]}: a launcher needs -m")
-    if not launching:
-        return worst(attempt(partial(train, config)) for config in configs)
-    from experiments.launch import launch
+    if launching:
+        from experiments.launch import launch
 
-    launch(cells, launching)
-    return worst(map(recorded, configs))
-
-
-def train(config: Config) -> ExitCode:
-    """Train a cell, print the result of its seeds, and return the exit code."""
-    states = train_cell(config)
-    print(text_table([summarise(config.title, records_of(config))]))
-    return code_of(states.values())
+        launch(cells, launching)
+        codes = list(map(recorded, configs))
+    else:
+        codes = [attempt(partial(train_and_print, config)) for config in configs]
+    if launching or len(configs) > 1:
+        print(f"\n{results_table(configs)}")
+    return worst(codes)
 
 
 def recorded(config: Config) -> ExitCode:

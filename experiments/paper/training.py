@@ -50,7 +50,7 @@ class TableRequest:
 
     @property
     def launching(self) -> list[str]:
-        """The launcher's own overrides. Raises ConfigError if they are not allowed, or meant for another launcher."""
+        """The launcher's own overrides. Raises ConfigError if they are not allowed."""
         launching = [word for word in self.override if is_launching(word)]
         check_overrides(launching)
         if launching and self.launcher == "local":

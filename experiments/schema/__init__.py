@@ -1,4 +1,4 @@
-"""The typed configuration. Nothing here imports torch, so that a wrong configuration is refused within a second."""
+"""The typed configuration. Nothing here imports torch, so that a wrong configuration is refused at once."""
 
 from experiments.schema.compose import load, plain, recorded
 from experiments.schema.config import Config

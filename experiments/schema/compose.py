@@ -1,6 +1,7 @@
 """From overrides, or from a record, to a checked configuration, or to one line that says what is wrong."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
@@ -9,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.schema.config import RETIRED, Config, check, register
-from experiments.schema.overrides import GROUPS, ConfigError, check_overrides, choices, hydra, nearest, parse
+from experiments.schema.overrides import GROUPS, ConfigError, check_overrides, choices, nearest, parse
 
 register()
 
@@ -18,7 +19,7 @@ def load(overrides: Sequence[str]) -> Config:
     """Return the checked configuration that the overrides ask for.
 
     Raises:
-        ConfigError: an unknown choice or key, a wrong type, an impossible value, or parts that do not fit together.
+        ConfigError: an unknown choice or key, a wrong type, an impossible value, or parts that do not fit.
     """
     check_overrides(overrides)
     try:
@@ -31,8 +32,9 @@ def checked(composed: DictConfig) -> Config:
     """Return what Hydra has composed as typed objects. Raises ConfigError if a value is impossible."""
     try:
         config: Config = OmegaConf.to_object(composed)  # type: ignore[assignment]
+        config.results = str(Path(config.results).expanduser()) if config.results else ""
         check(config)
-    except (ValueError, OmegaConfBaseException) as error:
+    except (ValueError, RuntimeError, OmegaConfBaseException) as error:
         raise ConfigError(_first_line(error)) from error
     return config
 
@@ -84,8 +86,7 @@ def _without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    hydra()
-    return compose("config", list(overrides))
+    return compose("config", [override.input_line for override in parse(overrides)])
 
 
 def _explain(error: BaseException, overrides: Sequence[str]) -> str:
@@ -99,11 +100,13 @@ def _explain(error: BaseException, overrides: Sequence[str]) -> str:
         for depth, name in enumerate(path):
             if node is None:
                 part, having = ".".join(path[:depth]), _having(path[:depth])
-                return f"{override.input_line}: this configuration has no {part} part; choose one that has ({having})"
+                missing = f"this configuration has no {part} part; choose one that has ({having})"
+                return f"{override.input_line}: {missing}"
             if not isinstance(node, DictConfig) or name not in node:
                 known = sorted(map(str, node)) if isinstance(node, DictConfig) else []
                 place = ".".join(path[:depth]) or "the configuration"
-                return f"{override.input_line}: {place} has no {name!r}; it has {', '.join(known)}{nearest(name, known)}"
+                has = f"it has {', '.join(known)}{nearest(name, known)}"
+                return f"{override.input_line}: {place} has no {name!r}; {has}"
             node = node[name]
     return _first_line(error)
 

@@ -38,7 +38,7 @@ class Config:
 
     @property
     def epochs(self) -> int:
-        """``trainer.epochs`` if it is set, else the data set's budget divided by the gradient calls per iteration."""
+        """``trainer.epochs`` if set, else the data set's budget over the gradient calls per iteration."""
         if self.trainer.epochs is not None:
             return self.trainer.epochs
         divisor = self.optimizer.budget_divisor or self.optimizer.gradient_calls
@@ -98,9 +98,9 @@ def _check_pair(model: ModelConfig, dataset: DatasetConfig) -> None:
 def key_of(plain: dict[str, Any], epochs: int) -> dict[str, Any]:
     """Return the part of a resolved configuration that decides a run's numbers.
 
-    Paths, logging, the device and the choice of seeds are left out. So are the recipe's rates and the budget, since
-    the optimizer's rates and the epochs, which follow from them, are in. Nulls are left out, so that a new option
-    that is off by default does not change the keys of older runs.
+    Paths, logging, the device and the choice of seeds are left out. So are the recipe's rates and the budget,
+    since the optimizer's rates and the epochs, which follow from them, are in. Nulls are left out, so that a
+    new option that is off by default does not change the keys of older runs.
     """
     dataset, optimizer, trainer = dict(plain["dataset"]), dict(plain["optimizer"]), plain["trainer"]
     decided = ("sgd_lr", "adam_lr", "schedule")

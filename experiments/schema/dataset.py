@@ -1,4 +1,4 @@
-"""The ``dataset`` group: what a data set is, its batches, how long it is trained on, and its baseline recipe."""
+"""The ``dataset`` group: what a data set is, its batches, its budget, and its baseline recipe."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,7 +15,7 @@ CHOICES = CONFIGS / "dataset"  # one file per data set
 
 
 class Augment(Enum):
-    """Augmentation of the training images: none in the paper, crop (padding 4) and flip in its authors' code."""
+    """Augmentation of the training images: none in the paper, crop and flip in its authors' code."""
 
     none = "none"
     crop_flip = "crop_flip"
@@ -23,7 +23,7 @@ class Augment(Enum):
 
 @dataclass
 class ScheduleConfig:
-    """Multiply the rate by ``factor`` when the epochs ``start``, ``start + every``, ... begin, counted from 0.
+    """Multiply the rate by ``factor`` when the epochs ``start``, ``start + every``, ... begin (from 0).
 
     ``milestones`` name these epochs directly; then ``start`` and ``every`` are not used.
     """
@@ -48,7 +48,7 @@ class RecipeConfig:
 
 @dataclass
 class DatasetConfig:
-    """What every data set has. ``train_size`` lets a batch size that is too large be refused before data are loaded."""
+    """What every data set has. With ``train_size`` a batch size is refused before the data are loaded."""
 
     name: str = MISSING
     inputs: str = MISSING  # "image" or "tokens"
@@ -128,7 +128,7 @@ class TextDatasetConfig(DatasetConfig):
 
 
 def register(store: ConfigStore) -> None:
-    """Store the types as ``dataset/base_image`` and ``dataset/base_text``, which the files of ``configs/dataset`` extend."""
+    """Store the types that the files of ``configs/dataset`` extend."""
     store.store(group="dataset", name="base_image", node=ImageDatasetConfig)
     store.store(group="dataset", name="base_text", node=TextDatasetConfig)
 

@@ -18,6 +18,8 @@ from experiments.schema.paths import CONFIGS
 GROUPS = ("dataset", "model", "optimizer", "trainer", "tracker")
 """The groups of a cell's configuration: folders of ``configs/`` that a word chooses a file of."""
 
+PATHS = ("results", "dataset.root", "tracker.directory")
+
 LAUNCHER = "hydra.launcher."  # a cluster's values, and some launchers take any that are added
 
 NAMES = ("dataset.name", "model.name", "optimizer.name")  # a record under another name would be a false one
@@ -33,24 +35,46 @@ def choices(group: str) -> list[str]:
 
 
 def hydra() -> GlobalHydra:
-    """Return Hydra, started once. It keeps the files it has read, so that composing many cells takes seconds."""
+    """Return Hydra, started once. It keeps the files that it has read, which makes it fast."""
     if not GlobalHydra.instance().is_initialized():
         initialize_config_dir(str(CONFIGS), job_name="salr", version_base="1.3")
     return GlobalHydra.instance()
 
 
-def parse(overrides: Sequence[str]) -> list[Any]:
-    """Return Hydra's overrides. Raises ConfigError."""
+def parse(words: Sequence[str]) -> list[Any]:
+    """Return Hydra's overrides; ``input_line`` is the word that Hydra composes from. Raises ConfigError.
+
+    The value of a path is taken literally, whatever characters it has.
+    """
     try:
-        return OverridesParser.create(hydra().config_loader()).parse_overrides(list(overrides))
+        parser = OverridesParser.create(hydra().config_loader())
+        return parser.parse_overrides([_literal_path(word) for word in words])
     except OverrideParseException as error:
-        raise ConfigError(
-            f"{error.override!r} is not understood; expected name=value, as in optimizer=sgd_salr"
-        ) from error
+        name, equals, value = str(error.override).partition("=")
+        example = f'"{name}={quoted(value)}"' if equals and name and value else "optimizer=sgd_salr"
+        line = f"{error.override!r} is not understood; expected name=value, as in {example}"
+        raise ConfigError(line) from error
+
+
+def quoted(value: str) -> str:
+    """Return a value as Hydra reads it literally (but for ``${...}``)."""
+    mark = '"' if "'" in value else "'"
+    return mark + value.replace(mark, f"\\{mark}") + mark
+
+
+def _literal_path(word: str) -> str:
+    """Quote the value of a path, unless it is quoted, empty or null."""
+    name, _, value = word.partition("=")
+    if name not in PATHS or value in ("", "null") or value[0] in "'\"":
+        return word
+    return f"{name}={quoted(value)}"
 
 
 def expand(overrides: Sequence[str]) -> list[list[str]]:
-    """Return every combination of a multirun's values: ``["a=1,2", "b=3"]`` gives ``[["a=1", "b=3"], ["a=2", "b=3"]]``."""
+    """Return every combination of a multirun's values.
+
+    ``["a=1,2", "b=3"]`` gives ``[["a=1", "b=3"], ["a=2", "b=3"]]``.
+    """
     sweeps = []
     for override in parse(overrides):
         key = override.get_key_element()
@@ -64,7 +88,7 @@ def expand(overrides: Sequence[str]) -> list[list[str]]:
 
 
 def is_launching(override: str) -> bool:
-    """Whether a word is for the launcher (``hydra/launcher=...``, ``hydra.launcher...``) instead of a cell."""
+    """Whether a word is for the launcher (``hydra/launcher=...``, ``hydra.launcher...``)."""
     return override.lstrip("+").startswith("hydra")
 
 
@@ -109,7 +133,7 @@ def nearest(name: str, known: list[str]) -> str:
 
 
 def _check_launching(override: Any) -> None:
-    """Allow only the launcher: Hydra would call what other keys name (log handlers, callbacks, search paths)."""
+    """Allow only the launcher: Hydra would call what its other keys name (log handlers, callbacks)."""
     line = override.input_line
     if override.key_or_group == "hydra/launcher":
         known = hydra().config_loader().get_group_options("hydra/launcher")
