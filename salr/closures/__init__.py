@@ -1,8 +1,9 @@
 """The engine that evaluates a user's closure many times and leaves no trace."""
 
+from salr.closures.clipped import Clipped
 from salr.closures.evaluation import Closure, Evaluation
 from salr.closures.neighbourhood import Neighbourhood
 from salr.closures.no_trace import no_trace, side_state_kept
 from salr.closures.side_state import BufferWatch
 
-__all__ = ["BufferWatch", "Closure", "Evaluation", "Neighbourhood", "no_trace", "side_state_kept"]
+__all__ = ["BufferWatch", "Clipped", "Closure", "Evaluation", "Neighbourhood", "no_trace", "side_state_kept"]

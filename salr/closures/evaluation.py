@@ -109,6 +109,10 @@ class Evaluation:
         self._closure_differentiates = True
         return self.loss()
 
+    def gradient(self) -> Tensor:
+        """Take the gradient as a call does, but in a way that :meth:`discard` can undo and :meth:`without_trace` can share."""
+        return self._watched().loss
+
     def advance(self) -> None:
         """Moves on to the next batch where the caller has said how; a closure may also do so by itself."""
         self._memory = None
@@ -133,9 +137,7 @@ class Evaluation:
         Yields:
             The loss at the present parameters, 0-d.
         """
-        memory = self._memory
-        if memory is None or memory.before is None or not self._holds(memory):
-            memory = self._evaluate_watched()
+        memory = self._watched()
         assert memory.before is not None
         generators, buffers = memory.before
         after = (copy_generators(self._devices()) if shared_noise else [], copy_buffers(buffers))
@@ -187,6 +189,12 @@ class Evaluation:
                 restore_generators(generators)
                 restore_buffers(self._watch.buffers)
         return self._watch.modules
+
+    def _watched(self) -> _Memory:
+        memory = self._memory
+        if memory is None or memory.before is None or not self._holds(memory):
+            memory = self._evaluate_watched()
+        return memory
 
     def _evaluate_watched(self) -> _Memory:
         generators = copy_generators(self._devices())

@@ -9,7 +9,7 @@ from torch import Tensor
 from salr.closures.evaluation import Closure, Evaluation
 from salr.closures.no_trace import no_trace
 from salr.closures.side_state import copy_generators, restore_generators
-from salr.closures.vectors import flatten, trainable, unflatten
+from salr.closures.vectors import flatten, precise, trainable, unflatten
 
 
 class Neighbourhood:
@@ -46,14 +46,14 @@ class Neighbourhood:
     def loss_at(self, offset: Tensor) -> Tensor:
         """f(θ + offset), 0-d."""
         with self._moved(offset):
-            return _precise(self._evaluation.loss())
+            return precise(self._evaluation.loss())
 
     def loss_and_gradient(self, offset: Tensor | None) -> tuple[Tensor, Tensor]:
         """f and ∇f at θ + offset; None is θ itself."""
         with self._moved(offset):
             loss = self._evaluation()
             gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
-            return _precise(loss), flatten(gradients)
+            return precise(loss), flatten(gradients)
 
     @contextmanager
     def _moved(self, offset: Tensor | None) -> Iterator[None]:
@@ -70,7 +70,3 @@ class Neighbourhood:
     def _place(self, values: list[Tensor]) -> None:
         with torch.no_grad():
             torch._foreach_copy_(self.parameters, values)
-
-
-def _precise(loss: Tensor) -> Tensor:
-    return loss.to(torch.promote_types(loss.dtype, torch.float32))

@@ -5,25 +5,76 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Generator, Tensor
 
+HALF = (torch.float16, torch.bfloat16)
+
 
 def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """The parameters that require a gradient; raises ValueError where there are none."""
-    found = [parameter for parameter in parameters if parameter.requires_grad]
+    """Return the parameters that require a gradient, each once. Raises ``ValueError`` if there are none."""
+    found = list(dict.fromkeys(parameter for parameter in parameters if parameter.requires_grad))
     if not found:
         raise ValueError("no parameter requires a gradient; expected at least one that does")
     return found
 
 
+def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Return the tensors, with a complex one as a view of its real and imaginary parts in one more dimension."""
+    return [
+        torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor for tensor in tensors
+    ]
+
+
 def flatten(tensors: Sequence[Tensor]) -> Tensor:
-    """All elements in one row, in at least single precision."""
-    row = torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
-    return row.to(torch.promote_types(row.dtype, torch.float32))
+    """Return all elements as one real row, in float32 or wider. A complex element takes two places.
+
+    Raises:
+        ValueError: a tensor is a DTensor.
+    """
+    if any(hasattr(tensor, "device_mesh") for tensor in tensors):
+        raise ValueError(
+            "a parameter is a DTensor; this measure needs whole parameters: gather the model before "
+            "(full_tensor()), or take AscentDescent, GradientNorm, DirectionalCurvature or SAMSharpness"
+        )
+    row = torch.cat([tensor.detach().reshape(-1) for tensor in as_real(tensors)])
+    return precise(row)
 
 
-def unflatten(row: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
-    """The row cut into tensors of the shapes and types of ``like``."""
-    parts = row.split([tensor.numel() for tensor in like])
-    return [part.view(tensor.shape).to(tensor.dtype) for part, tensor in zip(parts, like, strict=True)]
+def unflatten(row: Tensor, like: Sequence[Tensor], exact: bool = False) -> list[Tensor]:
+    """Return the row cut into tensors of the shapes and types of ``like``; ``exact`` keeps the row's precision."""
+    shapes = [tensor.shape for tensor in as_real(like)]
+    parts = row.split([shape.numel() for shape in shapes])
+    cut = []
+    for part, shape, tensor in zip(parts, shapes, like, strict=True):
+        shaped = torch.view_as_complex(part.view(shape)) if tensor.is_complex() else part.view(shape)
+        cut.append(shaped if exact else shaped.to(tensor.dtype))
+    return cut
+
+
+def precise(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32 or wider: half precision cannot hold the difference of nearly equal losses."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def total_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """Return the L2 norm over all elements of all tensors together, 0-d, in float32 or wider; nothing waits for it."""
+    if any(tensor.dtype in HALF for tensor in tensors):
+        norms = [
+            torch.linalg.vector_norm(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
+            for tensor in tensors
+        ]
+        norm = torch.linalg.vector_norm(torch.stack([each.to(norms[0]) for each in norms]))
+    else:
+        norm = torch.nn.utils.get_total_norm(tensors)
+    # Sharded gradients (DTensor) give a norm that has yet to be summed over the ranks.
+    return norm.full_tensor() if hasattr(norm, "full_tensor") else norm
+
+
+def add_scaled(parameters: Sequence[Tensor], tensors: Sequence[Tensor], scale: Tensor) -> None:
+    """Add scale · tensor to each parameter in place, in one pass over memory. ``scale`` is 0-d."""
+    if any(tensor.dtype in HALF for tensor in (*parameters, *tensors)):
+        for parameter, tensor in zip(parameters, tensors, strict=True):
+            parameter.add_(precise(tensor) * scale)  # the scale may be below what half precision can hold
+    else:
+        torch._foreach_addcmul_(list(parameters), list(tensors), [scale] * len(parameters))
 
 
 def normal(like: Tensor, generator: Generator) -> Tensor:

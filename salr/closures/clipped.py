@@ -1,0 +1,44 @@
+"""Gradients that are clipped after each backward pass, and how long they were before."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor
+
+from salr.closures.evaluation import Closure
+from salr.closures.vectors import total_norm, trainable
+
+
+class Clipped:
+    """A closure whose gradients are clipped each time they are taken.
+
+    Clipping inside a plain closure hides the gradient's norm, and a measure that follows the norm would measure the
+    bound instead. This object clips at the same place, and remembers the norm from before::
+
+        closure = Clipped(closure, model.parameters(), partial(clip_grad_norm_, max_norm=1.0))
+        optimizer.step(closure)
+
+    Args:
+        closure: return the loss of the current batch, and do not call ``backward``.
+        parameters: those whose gradients are clipped.
+        clip: called with the list of these parameters after each backward pass, as
+            ``torch.nn.utils.clip_grad_norm_`` and ``clip_grad_value_`` are.
+    """
+
+    norm: Tensor
+    """‖∇f‖ of the last gradient before it was clipped, over ``parameters``, 0-d."""
+
+    def __init__(
+        self, closure: Closure, parameters: Iterable[Tensor], clip: Callable[[list[Tensor]], object]
+    ) -> None:
+        self.closure, self.parameters, self.clip = closure, trainable(parameters), clip
+
+    def __call__(self) -> Tensor:
+        """Return the loss. Where gradients are enabled, they are taken and clipped."""
+        loss = self.closure()
+        if torch.is_grad_enabled():
+            loss.backward()
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            self.norm = total_norm(gradients)
+            self.clip(self.parameters)
+        return loss
