@@ -1,4 +1,4 @@
-"""A run's whole state after an epoch, as plain tensors and numbers."""
+"""The whole state of a run after an epoch, as plain tensors and numbers."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +12,10 @@ VERSION = 1
 
 
 def save(stream: BinaryIO, run: str, parts: Parts, progress: Progress) -> None:
-    """The run's name, model, optimizer, average and progress. Random generators are keyed by the epoch and need not be saved."""
+    """Write the state of the run named ``run``.
+
+    Random generators are not saved: every epoch seeds them anew.
+    """
     state = {
         "version": VERSION,
         "run": run,
@@ -24,19 +27,23 @@ def save(stream: BinaryIO, run: str, parts: Parts, progress: Progress) -> None:
     try:
         torch.save(state, stream)
     except RuntimeError as error:
-        # An interrupt or a full disk in one of its writes becomes, in torch, an error about positions in a file.
+        # Torch replaces an interrupt or a full disk during a write by an error about positions in the file.
         if isinstance(error.__context__, KeyboardInterrupt | OSError):
             raise error.__context__ from None
         raise
 
 
 def load(path: Path, run: str, parts: Parts) -> Progress:
-    """Puts the state into the parts. Raises ValueError where it is of another version, another run or other parts."""
+    """Load the state into the parts and return the progress.
+
+    Raises:
+        ValueError: the checkpoint has another version, or belongs to another run or to other parts.
+    """
     state: dict[str, Any] = torch.load(path, map_location=parts.device, weights_only=True)
     if not isinstance(state, dict) or state.get("version") != VERSION:
         raise ValueError(f"{path} is not a checkpoint of version {VERSION}")
-    if (owner := state.get("run", run)) != run:  # those of early runs do not say whose they are
-        raise ValueError(f"{path} is of another run, {owner}")
+    if (owner := state.get("run", run)) != run:  # the oldest checkpoints do not name their run
+        raise ValueError(f"{path} belongs to another run, {owner}")
     try:
         parts.model.load_state_dict(state["model"])
         parts.optimizer.load_state_dict(state["optimizer"])

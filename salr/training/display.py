@@ -1,4 +1,4 @@
-"""What somebody who waits for a run sees: bars on a terminal, plain lines elsewhere."""
+"""Show the progress of runs: bars on a terminal, plain lines elsewhere."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -8,12 +8,13 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from salr.training.events import Event
 
 
 def describe(row: Mapping[str, Any]) -> str:
-    """The metrics worth a glance, in one line."""
+    """Return the most important metrics of an epoch in one line."""
     words = [f"loss {row['train_loss']:.4f}"] if "train_loss" in row else []
     for name, form in (
         ("test_accuracy", "test accuracy {:.2f} %"),
@@ -27,11 +28,11 @@ def describe(row: Mapping[str, Any]) -> str:
 
 
 Watch = Callable[[Event], str]
-"""Is told every event too, and says in a few words how far all is of which these runs are a part."""
+"""Receive every event, and return in a few words how far the whole sweep is."""
 
 
 class LineDisplay(AbstractContextManager["LineDisplay"]):
-    """A line an epoch."""
+    """Print one line per epoch."""
 
     def __init__(self, title: str, watch: Watch) -> None:
         self._watch = watch
@@ -57,14 +58,23 @@ class LineDisplay(AbstractContextManager["LineDisplay"]):
 
 
 class BarDisplay(AbstractContextManager["BarDisplay"]):
-    """A bar a run."""
+    """Show one bar per run."""
 
     def __init__(self, title: str, watch: Watch, console: Console) -> None:
         self._watch = watch
         console.print(title, highlight=False)
-        columns = (TextColumn("  seed {task.fields[seed]:>3}"), BarColumn(), TextColumn("{task.fields[at]}"))
-        times = (TimeElapsedColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, *times, TextColumn("{task.fields[text]}"), console=console)
+        # The text takes what is left of the line: otherwise a longer text would shorten the bar.
+        rest = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+        self._progress = Progress(
+            TextColumn("  seed {task.fields[seed]:>3}"),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[at]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}", table_column=rest),
+            console=console,
+            expand=True,
+        )
         self._tasks: dict[int, TaskID] = {}
 
     def __enter__(self) -> Self:
@@ -78,15 +88,18 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
 
     def __call__(self, event: Event) -> None:
         overall = self._watch(event)
-        at = f"{int(event.epoch)}/{event.epochs}" if event.epochs else ""
+        at = f"{int(event.epoch):>{len(str(event.epochs))}}/{event.epochs}" if event.epochs else ""
         if event.seed not in self._tasks:
             self._tasks[event.seed] = self._progress.add_task(
                 "", total=event.epochs or None, seed=event.seed, at=at, text=""
             )
         task = self._tasks[event.seed]
         if event.kind == "ended":
-            self._progress.update(task, text=f"{event.state} {event.text}")
+            self._progress.update(task, text=event.state)
             self._progress.stop_task(task)
+            if event.text:  # above the bars, which have no room for it
+                line = f"  seed {event.seed}: {event.state}: {event.text}"
+                self._progress.console.print(line, highlight=False, markup=False, soft_wrap=True)
             return
         self._progress.update(task, completed=event.epoch, at=at)
         if event.row:
@@ -94,6 +107,7 @@ class BarDisplay(AbstractContextManager["BarDisplay"]):
 
 
 def display(title: str, watch: Watch | None = None) -> LineDisplay | BarDisplay:
+    """Return the display that suits the terminal. It is a context manager and a listener."""
     console, overall = Console(file=sys.stderr), watch or (lambda event: "")
     return BarDisplay(title, overall, console) if console.is_terminal else LineDisplay(title, overall)
 

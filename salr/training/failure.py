@@ -1,25 +1,23 @@
-"""What stops a run, in the words of its record."""
+"""Why a run has failed, in the words of its record."""
 
 import textwrap
 
 import torch
 
-ADVICE = (
-    "out of memory: expected a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers"
-)
+ADVICE = "out of memory: try a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers"
+_MESSAGES = ("can't allocate memory", "out of memory", "alloc_failed")
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error is an allocation that failed; on a CPU, and in CUDA's own libraries, only its words tell."""
+    """Return whether an allocation has failed."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    words = str(error).lower()
-    return isinstance(error, RuntimeError) and any(
-        said in words for said in ("can't allocate memory", "out of memory", "alloc_failed")
-    )
+    # The allocator of the CPU and the libraries of CUDA raise a plain RuntimeError.
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(message in text for message in _MESSAGES)
 
 
 def reason(error: BaseException) -> str:
-    """The error in one line, and where memory ran out, what to change."""
-    words = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return f"{ADVICE} ({textwrap.shorten(words, 200, placeholder=' ...')})" if out_of_memory(error) else words
+    """Return the error in one line. If memory ran out, the line says what to change."""
+    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return f"{ADVICE} ({textwrap.shorten(text, 200, placeholder=' ...')})" if out_of_memory(error) else text

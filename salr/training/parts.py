@@ -1,4 +1,4 @@
-"""What a run trains with, and how far it has come."""
+"""What a run trains with, and how far it is."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,26 +14,32 @@ from salr.training.task import Task
 
 
 class Data(Protocol):
-    """The data set as the trainer uses it (see the room ``data``)."""
+    """A data set as the trainer uses it. The classes of the package ``data`` fit."""
 
     @property
-    def iterations(self) -> int: ...
+    def iterations(self) -> int:
+        """Batches per pass over the training data."""
+
     def batches(
         self, order: torch.Generator, augmentation: torch.Generator, passes: int = 1
-    ) -> Iterator[Any]: ...
-    def evaluation(self, split: str) -> Iterator[Any]: ...
+    ) -> Iterator[Any]:
+        """Yield the training batches of some passes."""
+
+    def evaluation(self, split: str) -> Iterator[Any]:
+        """Yield the batches of a split once, in a fixed order."""
 
 
 @dataclass
 class Parts:
-    """All that one run trains with, freshly made from its seed.
+    """Everything that one run trains with, freshly built from its seed.
 
     Args:
-        batches_per_iteration: how many batches the optimizer takes an iteration; a pass more of the data each.
-        splits: evaluated after each epoch; the last one is the one reported.
         schedule: the factor of the base rate.
-        average, average_from: weights averaged at the end of each epoch from that one (from 0) on, and evaluated instead.
-        recompute_statistics: batch statistics are taken anew on the training set before each evaluation.
+        batches_per_iteration: batches that the optimizer takes per iteration; also the passes per epoch.
+        splits: evaluated after each epoch.
+        average: averages the weights at the end of each epoch from ``average_from`` (counted from 0) on. From
+            then on the average is evaluated instead of the model.
+        recompute_statistics: recompute the batch statistics on the training set before each evaluation.
     """
 
     model: nn.Module
@@ -55,7 +61,7 @@ class Parts:
 
 @dataclass
 class Progress:
-    """What a run has done; saved with its weights."""
+    """What a run has done so far. It is saved with the weights."""
 
     epoch: int = 0
     gradient_calls: int = 0

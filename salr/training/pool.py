@@ -24,13 +24,13 @@ def run_in_parallel(
 ) -> dict[int, State]:
     """Call ``work`` for every seed, in at most ``workers`` processes at a time.
 
-    If a process dies, its seed has failed, and another process takes over. If a run is out of memory while others run on
-    its device, it is retried later, and from then on half as many runs share a device.
+    If a process dies, its run has failed, and a new process trains the remaining seeds. If a run is out of
+    memory while others use its device, it is retried later. From then on half as many runs share a device.
 
     Args:
         work: an importable function: it is called in fresh processes.
-        shares: what the runs of a device share, one per device. Each process receives one of them, once. Tensors are
-            moved to shared memory, not copied.
+        shares: what the runs of a device share, one entry per device. A process receives one of them when it
+            starts. Tensors are moved to shared memory, not copied.
         seeds: one per run, in the order in which they begin.
         workers: the most processes at a time, over all devices.
         threads: torch's threads in each process.
@@ -105,7 +105,7 @@ class _Pool:
             self._finish(worker, message)
 
     def _finish(self, worker: "_Worker", state: State) -> None:
-        """Record the state of the worker's run, and let the worker go on with the next seed."""
+        """Record the state of the worker's run, and give the worker the next seed."""
         self._states[worker.seed] = state
         if state == State.OUT_OF_MEMORY and worker.most_on_device > 1:
             self._retry(worker)
@@ -162,7 +162,7 @@ class _Worker:
 
     def interrupt(self) -> None:
         if self.process.is_alive() and self.process.pid is not None:
-            os.kill(self.process.pid, signal.SIGINT)
+            os.kill(self.process.pid, signal.SIGTERM)
 
     def close(self) -> None:
         """End the process. An idle one ends at once, an interrupted one as soon as its record is complete."""

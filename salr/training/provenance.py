@@ -1,4 +1,4 @@
-"""What made a record."""
+"""Which software and which device made a record."""
 
 import platform
 import subprocess
@@ -12,7 +12,7 @@ PACKAGES = ("salr", "torch", "torchvision", "timm", "numpy")
 
 
 def provenance(device: torch.device) -> dict[str, object]:
-    """Versions, commit, device and threads, as plain data."""
+    """Return versions, commit, device and threads as plain data."""
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "commit": _commit(),
@@ -22,7 +22,7 @@ def provenance(device: torch.device) -> dict[str, object]:
 
 
 def device_name(device: torch.device) -> str:
-    """The kind of chip: what a time is worth depends on it."""
+    """Return the kind of chip, which a time is meaningless without."""
     if device.type == "cpu":
         return f"cpu {_processor()}"
     if device.type == "cuda":
@@ -49,7 +49,10 @@ def _version(package: str) -> str | None:
 
 @cache
 def _commit() -> str | None:
-    """The checkout's commit when it is first asked for, marked where tracked files differ from it; None outside a checkout."""
+    """Return the commit at the first call, marked if tracked files differ from it.
+
+    ``None`` outside a checkout.
+    """
     folder = Path(__file__).parent
     try:
         commit = subprocess.run(

@@ -1,4 +1,4 @@
-"""Random generators keyed by (seed, purpose, epoch): independent of one another, of the device and of resuming."""
+"""Random generators that depend on seed, purpose and epoch only, not on the device and not on resuming."""
 
 import hashlib
 
@@ -11,10 +11,10 @@ def _key(seed: int, purpose: str, epoch: int) -> int:
 
 
 def generator(seed: int, purpose: str, epoch: int = 0) -> torch.Generator:
-    """A CPU generator of its own for a purpose."""
+    """Return a CPU generator for one purpose."""
     return torch.Generator().manual_seed(_key(seed, purpose, epoch))
 
 
 def seed_default(seed: int, purpose: str, epoch: int = 0) -> None:
-    """Seeds torch's default generators, which initialisation and dropout draw from."""
+    """Seed torch's default generators, which initialisation and dropout use."""
     torch.manual_seed(_key(seed, purpose, epoch))

@@ -1,19 +1,20 @@
-"""Factors of the base rate as pure functions of the iteration: nothing to save, nothing to restore."""
+"""Factors of the base rate as pure functions of the iteration: there is no state to save or restore."""
 
 from collections.abc import Callable, Sequence
 
 from salr.optim import cyclic_rate
 
 Schedule = Callable[[int, float], float]
-"""(epoch from 0, place of the iteration in it from 0, the first, to 1, the last) → factor of the base rate."""
+"""Return the factor, given the epoch (from 0) and the place of the iteration in it, from 0 to 1."""
 
 
 def constant(_epoch: int, _fraction: float) -> float:
+    """Keep the base rate."""
     return 1.0
 
 
 def step_decay(start: int, every: int | None, factor: float) -> Schedule:
-    """The rate is multiplied by ``factor`` when epoch ``start`` begins (from 0), and every ``every`` epochs from then on."""
+    """Multiply the rate by ``factor`` at epoch ``start`` (from 0), and again every ``every`` epochs."""
 
     def schedule(epoch: int, _fraction: float) -> float:
         if epoch < start:
@@ -24,7 +25,7 @@ def step_decay(start: int, every: int | None, factor: float) -> Schedule:
 
 
 def multi_step_decay(milestones: Sequence[int], factor: float) -> Schedule:
-    """The rate is multiplied by ``factor`` when each of the epochs ``milestones`` begins (from 0)."""
+    """Multiply the rate by ``factor`` when each epoch of ``milestones`` begins (from 0)."""
 
     def schedule(epoch: int, _fraction: float) -> float:
         return factor ** sum(epoch >= milestone for milestone in milestones)
@@ -33,7 +34,10 @@ def multi_step_decay(milestones: Sequence[int], factor: float) -> Schedule:
 
 
 def then_cyclic(before: Schedule, start: int, first: float, last: float) -> Schedule:
-    """From epoch ``start`` on a cycle an epoch, linear from factor ``first`` to ``last`` (SWA, appendix D; linear: our choice)."""
+    """Follow ``before`` until epoch ``start``, then go from factor ``first`` to ``last`` in every epoch.
+
+    The cycles are those of SWA (appendix D). The paper does not give their shape; linear is our choice.
+    """
 
     def schedule(epoch: int, fraction: float) -> float:
         return before(epoch, fraction) if epoch < start else cyclic_rate(fraction, first, last)

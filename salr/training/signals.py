@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which Slurm and systemd send, as one kind of interrupt."""
+"""Treat Ctrl-C (SIGINT) and SIGTERM, which Slurm and systemd send, as one kind of interrupt."""
 
 import signal
 import threading
@@ -11,7 +11,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def sigterm_interrupts() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt meanwhile, as Ctrl-C does. Does nothing in a thread that is not the main one."""
+    """Let SIGTERM raise ``KeyboardInterrupt`` within the block, as Ctrl-C does.
+
+    Only the main thread of a process can do this; elsewhere nothing changes.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -24,7 +27,10 @@ def sigterm_interrupts() -> Iterator[None]:
 
 @contextmanager
 def held_back() -> Iterator[None]:
-    """Both signals wait meanwhile, here and in processes started meanwhile until these call :func:`interrupt_once`."""
+    """Delay both signals until the block ends.
+
+    A process that is started within the block inherits the delay until it calls :func:`interrupt_once`.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -33,13 +39,18 @@ def held_back() -> Iterator[None]:
 
 
 def interrupt_once() -> None:
-    """The first of them raises KeyboardInterrupt; later ones (a terminal and a parent send two) do not disturb the end."""
+    """Raise ``KeyboardInterrupt`` at the first signal and ignore all later ones.
+
+    A worker often receives two: SIGINT from the terminal and SIGTERM from its parent. If the process was
+    started with SIGINT ignored, as shell scripts start their background jobs, SIGINT stays ignored.
+    """
 
     def interrupt(*_: object) -> NoReturn:
         for name in SIGNALS:
             signal.signal(name, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    for name in SIGNALS:
-        signal.signal(name, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -14,7 +14,7 @@ Clip = Callable[[list[Tensor]], object]
 
 
 class Batch(Protocol):
-    """Inputs and targets on the device. ``restart``: the model must forget its carried state before this batch."""
+    """Inputs and targets on the device. ``restart``: the model forgets its carried state first."""
 
     @property
     def inputs(self) -> Tensor: ...
@@ -127,11 +127,12 @@ class Classification(Task):
 class LanguageModelling(Task):
     """Predict each next token of a text. The model carries its state from batch to batch.
 
-    Inputs and targets are tokens (B, T). An evaluation reports per token: ``loss`` in nats, ``bits`` and ``perplexity``.
+    Inputs and targets are tokens (B, T). An evaluation reports per token: ``loss`` in nats, ``bits``, and
+    ``perplexity``.
 
     Args:
         bf16, clip: see :class:`Task`.
-        sum_steps: sum the training loss over the T steps and average it over the batch only (Zaremba et al. 2014).
+        sum_steps: sum the training loss over the T steps, and average it over B only (Zaremba et al. 2014).
     """
 
     unit = "tokens"

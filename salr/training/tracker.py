@@ -1,4 +1,4 @@
-"""A view of a run elsewhere. Records on disk are the truth; losing a view loses nothing."""
+"""A view of a run elsewhere. The records on disk are the truth: losing a view loses no result."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -8,18 +8,23 @@ log = logging.getLogger("salr.training")
 
 
 class Tracker(Protocol):
+    """Show runs elsewhere, one at a time."""
+
     def start(self, seed: int, name: str, group: str, identity: str, config: Mapping[str, Any]) -> None:
-        """Before the first epoch. The same ``identity`` is the same run, going on."""
+        """Begin a run. The same ``identity`` resumes the same run."""
 
     def log(self, row: Mapping[str, Any]) -> None:
-        """After each epoch."""
+        """Show the metrics of an epoch."""
 
     def finish(self, summary: Mapping[str, Any], state: str) -> None:
-        """Always, however the run has ended, also one that has not started."""
+        """End the run. Called however it has ended, even if it has not begun."""
+
+    def add_measures(self, identity: str, measures: Mapping[str, Any]) -> None:
+        """Add what was measured after training to the summary of a finished run."""
 
 
 class NoTracker:
-    """Nothing but the records."""
+    """Show nothing."""
 
     def start(self, seed: int, name: str, group: str, identity: str, config: Mapping[str, Any]) -> None:
         pass
@@ -28,15 +33,18 @@ class NoTracker:
         pass
 
     def finish(self, summary: Mapping[str, Any], state: str) -> None:
+        pass
+
+    def add_measures(self, identity: str, measures: Mapping[str, Any]) -> None:
         pass
 
 
 class Guarded:
-    """A tracker whose failures cost nothing but the view: the first one is said on the log, and the run goes on."""
+    """A tracker that may fail: the first failure is logged as a warning, and the run continues without it."""
 
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
-        self._said = False
+        self._warned = False
 
     def start(self, seed: int, name: str, group: str, identity: str, config: Mapping[str, Any]) -> None:
         self._safely(lambda: self._tracker.start(seed, name, group, identity, config))
@@ -47,15 +55,15 @@ class Guarded:
     def finish(self, summary: Mapping[str, Any], state: str) -> None:
         self._safely(lambda: self._tracker.finish(summary, state))
 
+    def add_measures(self, identity: str, measures: Mapping[str, Any]) -> None:
+        self._safely(lambda: self._tracker.add_measures(identity, measures))
+
     def _safely(self, action: Callable[[], None]) -> None:
         try:
             action()
-        except Exception as error:  # whatever a service and a network raise
-            if not self._said:
+        except Exception as error:  # a service and a network may raise anything
+            if not self._warned:
                 name, text = type(self._tracker).__name__, " ".join(str(error).split())
-                log.warning(
-                    "%s: %s; the run goes on without it, its record is on disk",
-                    name,
-                    text or type(error).__name__,
-                )
-            self._said = True
+                message = "%s: %s; the run continues without it, and its record is on disk"
+                log.warning(message, name, text or type(error).__name__)
+            self._warned = True

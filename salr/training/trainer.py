@@ -1,9 +1,9 @@
-"""The one trainer: a run from its first epoch, or from where it was, to its end."""
+"""The one trainer: it trains a run from its first epoch, or from its last complete one, to its end."""
 
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,21 @@ from salr.closures import Evaluation
 from salr.optim import Wrapper, recompute_batch_statistics
 from salr.records import Run, State
 from salr.training.checkpoint import load, save
-from salr.training.events import Event, Listener
+from salr.training.events import Event, Kind, Listener
 from salr.training.failure import reason
 from salr.training.parts import Parts, Progress
 from salr.training.provenance import provenance
 from salr.training.randomness import generator, seed_default
-from salr.training.task import Batch
+from salr.training.task import Batch, reset_if_asked
+from salr.training.trace import Trace
 from salr.training.tracker import Guarded, Tracker
 
 REPORT_SECONDS = 0.5
-"""How often, at most, a run says how far it is within an epoch."""
+"""The least time between two reports within an epoch."""
 
 
 class _Stream:
-    """The current batch of a sequence; a carried state is forgotten where a batch says so."""
+    """The current batch of a sequence of batches."""
 
     def __init__(self, batches: Iterator[Batch], model: nn.Module) -> None:
         self._batches, self._model = batches, model
@@ -35,19 +36,20 @@ class _Stream:
 
     def advance(self) -> None:
         self.batch = next(self._batches)
-        if self.batch.restart:
-            self._model.reset_state()  # type: ignore[operator]
+        reset_if_asked(self._model, self.batch)
 
 
 @dataclass
 class Trainer:
-    """Trains one run and keeps its record.
+    """Train one run and keep its record.
 
     Args:
-        run: the record; the caller holds its claim.
-        build: makes the parts from the run's seed, the same ones each time.
+        run: the record. The caller holds its claim.
+        epochs: the budget.
+        build: builds the parts from the run's seed, the same ones each time.
         config: written to the record before the first epoch.
-        listen: is told how far the run is.
+        tracker: shows the run elsewhere.
+        listen: called with every event.
     """
 
     run: Run
@@ -63,12 +65,13 @@ class Trainer:
         self.tracker = Guarded(self.tracker)
 
     def train(self) -> State:
-        """Trains to the end. Returns the run's state: "finished" or "diverged".
+        """Train to the end and return ``FINISHED`` or ``DIVERGED``.
 
-        Interrupted at any moment (an exception, a signal, a power cut), the run goes on from its last whole epoch the next time,
-        and on a CPU ends bit for bit as if it had never stopped.
+        If the run is stopped (an exception, a signal, a power cut), the next call resumes it after its last
+        complete epoch. On a CPU the result is bit for bit that of a run that was never stopped.
         """
-        state, summary = State.FAILED, {}
+        state = State.FAILED
+        summary: dict[str, Any] = {}
         try:
             row = self._begin()
             while self.progress.epoch < self.epochs and _finite(row):
@@ -85,65 +88,97 @@ class Trainer:
             raise
         finally:
             self.tracker.finish(summary, state)
-            if state != State.FAILED:  # of a failure the caller tells, who is handed the error
+            if state != State.FAILED:  # the caller receives the error and reports it
                 self._tell("ended", state=state, row=summary)
         return state
 
     def _begin(self) -> dict[str, Any]:
-        """Goes to where the run is. Returns the last epoch's metrics."""
-        row = self._restore()
-        self.run.write_config(self.config)
-        self.run.write_status(State.RUNNING, self.progress.epoch)
-        run = self.run
+        """Build or restore the parts and announce the run. Returns the metrics of the last complete epoch."""
+        row, run = self._restore(), self.run
+        run.write_config(self.config)
+        run.write_status(State.RUNNING, self.progress.epoch)
         self.tracker.start(run.seed, run.name, run.cell, f"{run.key}-{run.seed}", self.config)
         self._tell("begun")
         return row
 
+    def _restore(self) -> dict[str, Any]:
+        """Load the newest usable checkpoint, or start anew. Returns the metrics of its epoch."""
+        rows = {row["epoch"]: row for row in self.run.read_metrics()}
+
+        def read(path: Path) -> Progress:
+            self.parts = self.build()  # anew for every attempt: a checkpoint may fail half-way
+            progress = load(path, self.run.name, self.parts)
+            if progress.epoch not in rows:
+                raise ValueError(f"the metrics of its epoch, {progress.epoch}, are not there")
+            return progress
+
+        restored = self.run.read_checkpoint(read)
+        if restored is None:
+            self.parts = self.build()
+        else:
+            self.progress = restored
+        self.run.keep_metrics(self.progress.epoch)
+        return rows.get(self.progress.epoch, {})
+
     def _epoch(self) -> dict[str, Any]:
-        """One epoch, its evaluation and its record."""
-        parts, progress, seed = self.parts, self.progress, self.run.seed
+        """Train and evaluate one epoch, record it, and return its metrics."""
+        parts, progress = self.parts, self.progress
         epoch, iterations = progress.epoch, parts.data.iterations
+        trace = Trace(parts.optimizer, detailed=epoch + 1 == self.epochs)
         begun = time.perf_counter()
+        stream = self._stream(epoch)
+        loss = self._iterate(epoch, stream, trace)
+        seconds = time.perf_counter() - begun
+        progress.seconds += seconds
+        row: dict[str, Any] = {"epoch": epoch + 1, "iteration": (epoch + 1) * iterations, "train_loss": loss}
+        row |= self._evaluate(epoch)
+        row |= trace.metrics()
+        progress.epoch += 1
+        row |= asdict(progress)
+        self._record(row, trace)
+        targets = iterations * parts.batches_per_iteration * stream.batch.targets.numel()
+        self._tell("epoch", row=row, text=f"{targets / seconds:,.0f} {parts.task.unit}/s")
+        return row
+
+    def _stream(self, epoch: int) -> _Stream:
+        """Seed everything that is random in the epoch, and return its batches."""
+        parts, seed = self.parts, self.run.seed
         seed_default(seed, "noise", epoch)
         order, augmentation = generator(seed, "order", epoch), generator(seed, "augmentation", epoch)
-        stream = _Stream(parts.data.batches(order, augmentation, parts.batches_per_iteration), parts.model)
+        return _Stream(parts.data.batches(order, augmentation, parts.batches_per_iteration), parts.model)
+
+    def _iterate(self, epoch: int, stream: _Stream, trace: Trace) -> float:
+        """Run the iterations of an epoch and return their mean loss."""
+        parts, iterations = self.parts, self.parts.data.iterations
         step = self._stepper(stream)
         parts.model.train()
         total = torch.zeros((), device=parts.device)
-        trace: list[list[Tensor]] = []
-        last, told = epoch + 1 == self.epochs, begun
+        reported = time.perf_counter()
         for iteration in range(iterations):
             stream.advance()
             self._set_rate(epoch, iteration / max(1, iterations - 1))
             total += step()
-            if last and hasattr(parts.optimizer, "lr_factor"):
-                trace.append(self._sharpness_now())
-            if (now := time.perf_counter()) - told > REPORT_SECONDS:
-                told = now
+            trace.add()
+            if (now := time.perf_counter()) - reported > REPORT_SECONDS:
+                reported = now
                 self._tell("running", epoch + (iteration + 1) / iterations)
         if parts.average is not None and epoch >= parts.average_from:
             parts.average.update()
-        row: dict[str, Any] = {"epoch": epoch + 1, "iteration": (epoch + 1) * iterations}
-        row["train_loss"] = float(total) / iterations  # waits for the device: the epoch's seconds are whole
-        taken = time.perf_counter() - begun
-        progress.seconds += taken
-        read = iterations * parts.batches_per_iteration * stream.batch.targets.numel()
-        row |= self._evaluate(epoch) | self._state_of_optimizer()
-        progress.epoch += 1
-        row |= {
-            name: getattr(progress, name)
-            for name in ("gradient_calls", "loss_calls", "seconds", "evaluation_seconds")
-        }
-        self._record(row, trace)
-        self._tell("epoch", row=row, text=f"{read / taken:,.0f} {parts.task.unit}/s")
-        return row
+        return float(total) / iterations  # waits for the device, and so does the clock
 
     def _stepper(self, stream: _Stream) -> Callable[[], Tensor]:
-        """One iteration of the optimizer on the stream's current batch; returns its loss."""
+        """Return a function that takes one optimizer step on the current batch and returns its loss."""
+        optimizer: Any = self.parts.optimizer
+        parameters: list[Tensor] = [each for each in self.parts.model.parameters() if each.requires_grad]
+        closure = self._closure(stream, parameters)
+        if isinstance(optimizer, Wrapper):
+            return lambda: optimizer.step(closure, stream.advance)
+        # The optimizers of torch expect the closure to call backward.
+        return lambda: optimizer.step(Evaluation(closure, parameters))
+
+    def _closure(self, stream: _Stream, parameters: list[Tensor]) -> Callable[[], Tensor]:
+        """Return the loss of the current batch as a closure that counts its calls."""
         parts, progress = self.parts, self.progress
-        parameters: list[Tensor] = [
-            parameter for parameter in parts.model.parameters() if parameter.requires_grad
-        ]
 
         def closure() -> Tensor:
             loss = parts.task.loss(parts.model, stream.batch)
@@ -156,11 +191,7 @@ class Trainer:
                 parts.task.clip(parameters)
             return loss
 
-        if isinstance(parts.optimizer, Wrapper):
-            wrapper = parts.optimizer
-            return lambda: wrapper.step(closure, stream.advance)
-        plain: Any = parts.optimizer  # torch's own optimizers take a closure that has called backward
-        return lambda: plain.step(Evaluation(closure, parameters))
+        return closure
 
     def _set_rate(self, epoch: int, fraction: float) -> None:
         factor = self.parts.schedule(epoch, fraction)
@@ -168,11 +199,12 @@ class Trainer:
             group["lr"] = rate * factor
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
+        """Return the metrics of each split, of the averaged weights if there are any."""
         begun = time.perf_counter()
         parts = self.parts
-        averaged = parts.average is not None and epoch >= parts.average_from
-        model = parts.average.model if averaged and parts.average is not None else parts.model
-        if averaged or parts.recompute_statistics:
+        average = parts.average if epoch >= parts.average_from else None
+        model = parts.model if average is None else average.model
+        if average is not None or parts.recompute_statistics:
             recompute_batch_statistics(model, parts.data.evaluation("train"), parts.task.forward)
         row: dict[str, float] = {}
         for split in parts.splits:
@@ -181,62 +213,16 @@ class Trainer:
         self.progress.evaluation_seconds += time.perf_counter() - begun
         return row
 
-    def _state_of_optimizer(self) -> dict[str, float]:
-        row = {"lr": float(self.parts.optimizer.param_groups[0]["lr"])}
-        if hasattr(self.parts.optimizer, "lr_factor"):
-            sharpness, median, factor, _ = self._sharpness_now()
-            row |= {
-                "sharpness": float(sharpness),
-                "median_sharpness": float(median),
-                "lr_factor": float(factor),
-            }
-        return row
-
-    def _sharpness_now(self) -> list[Tensor]:
-        """Ŝ, its median, the factor and the rate of the last iteration."""
-        optimizer: Any = self.parts.optimizer
-        factor = optimizer.lr_factor
-        return [
-            optimizer.last_sharpness,
-            optimizer.median_sharpness,
-            factor,
-            factor * optimizer.param_groups[0]["lr"],
-        ]
-
-    def _record(self, row: dict[str, Any], trace: list[list[Tensor]]) -> None:
-        if trace:
-            columns = torch.stack(
-                [torch.stack([value.double() for value in values]) for values in trace]
-            ).T.tolist()
-            names = ("sharpness", "median_sharpness", "lr_factor", "lr")
-            self.run.write_json(
-                "iterations.json", {"epoch": row["epoch"], **dict(zip(names, columns, strict=True))}
-            )
+    def _record(self, row: dict[str, Any], trace: Trace) -> None:
+        if (iterations := trace.iterations()) is not None:
+            self.run.write_json("iterations.json", {"epoch": row["epoch"], **iterations})
         self.run.append_metrics(row)
         self.run.write_checkpoint(lambda stream: save(stream, self.run.name, self.parts, self.progress))
         self.run.write_status(State.RUNNING, self.progress.epoch)
         self.tracker.log(row)
 
-    def _restore(self) -> dict[str, Any]:
-        """Goes back to the last whole epoch, if there is one; a checkpoint that does not fit leaves nothing behind."""
-        rows = {row["epoch"]: row for row in self.run.read_metrics()}
-
-        def read(path: Path) -> Progress:
-            self.parts = self.build()
-            progress = load(path, self.run.name, self.parts)
-            if progress.epoch not in rows:
-                raise ValueError(f"the metrics of its epoch, {progress.epoch}, are not there")
-            return progress
-
-        done = self.run.read_checkpoint(read)
-        if done is None:
-            self.parts = self.build()
-        else:
-            self.progress = done
-        self.run.keep_metrics(self.progress.epoch)
-        return rows.get(self.progress.epoch, {})
-
     def _end(self, row: dict[str, Any], state: State) -> dict[str, Any]:
+        """Write the summary and the final status. Returns the summary."""
         summary = {
             **row,
             "epochs": self.epochs,
@@ -247,11 +233,11 @@ class Trainer:
         self.run.write_status(state, self.progress.epoch)
         return summary
 
-    def _tell(self, kind: str, epoch: float | None = None, **facts: Any) -> None:
+    def _tell(self, kind: Kind, epoch: float | None = None, **facts: Any) -> None:
         at = self.progress.epoch if epoch is None else epoch
         self.listen(Event(self.run.seed, kind, at, self.epochs, **facts))
 
 
 def _finite(row: Mapping[str, Any]) -> bool:
-    """Whether the losses are numbers; a run whose losses are not has diverged."""
+    """Return whether all losses are finite. A run with another loss has diverged."""
     return all(math.isfinite(value) for name, value in row.items() if name.endswith("_loss"))

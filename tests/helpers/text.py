@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from data.text import Corpus, TextData
 from experiments.build import build_parts
-from experiments.schema import epochs
 from experiments.schema.compose import load
 from salr.records import Run
 from salr.training import NoTracker, Parts, Trainer
@@ -39,7 +38,7 @@ def parts_of(dataset: str, optimizer: str, data: TextData, *overrides: str) -> t
     config = load(
         [f"dataset={dataset}", f"model={RECIPES[dataset]}", f"optimizer={optimizer}", *sizes, *overrides]
     )
-    return build_parts(config, 0, data, CPU), epochs(config)
+    return build_parts(config, 0, data, CPU), config.epochs
 
 
 @dataclass
