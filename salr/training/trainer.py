@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from salr.closures import Evaluation
+from salr.closures import Clipped, Evaluation
 from salr.optim import Wrapper, recompute_batch_statistics
 from salr.records import Run, State
 from salr.training.checkpoint import load, save
@@ -177,21 +177,17 @@ class Trainer:
         return lambda: optimizer.step(Evaluation(closure, parameters))
 
     def _closure(self, stream: _Stream, parameters: list[Tensor]) -> Callable[[], Tensor]:
-        """Return the loss of the current batch as a closure that counts its calls."""
+        """Return a closure that computes the loss of the current batch and clips its gradients."""
         parts, progress = self.parts, self.progress
 
         def closure() -> Tensor:
-            loss = parts.task.loss(parts.model, stream.batch)
-            if not torch.is_grad_enabled():
+            if torch.is_grad_enabled():
+                progress.gradient_calls += 1
+            else:
                 progress.loss_calls += 1
-                return loss
-            progress.gradient_calls += 1
-            if parts.task.clip is not None:
-                loss.backward()
-                parts.task.clip(parameters)
-            return loss
+            return parts.task.loss(parts.model, stream.batch)
 
-        return closure
+        return closure if parts.task.clip is None else Clipped(closure, parameters, parts.task.clip)
 
     def _set_rate(self, epoch: int, fraction: float) -> None:
         factor = self.parts.schedule(epoch, fraction)

@@ -47,6 +47,7 @@ class Trained:
 
     parts: Parts
     rows: list[dict[str, Any]]
+    iterations: dict[str, Any] | None
     calls: "Calls"
     generator: Tensor = field(default_factory=torch.get_rng_state)
 
@@ -103,7 +104,7 @@ def train(
         number = parts_of(dataset, optimizer, data, *overrides)[1]
         trainer = Trainer(run, number, build, {}, NoTracker(), lambda event: None)
         trainer.train()
-        return Trained(trainer.parts, run.read_metrics(), calls[-1])
+        return Trained(trainer.parts, run.read_metrics(), run.read_json("iterations.json"), calls[-1])
 
 
 def without_evaluation(parts: Parts) -> None:

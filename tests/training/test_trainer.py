@@ -55,7 +55,7 @@ class _Silent:
 
 
 EVERY = {
-    *("epoch", "iteration", "train_loss", "test_loss", "test_accuracy", "lr"),
+    *("epoch", "iteration", "train_loss", "test_loss", "test_accuracy", "lr", "lr_effective"),
     *("gradient_calls", "loss_calls", "seconds", "evaluation_seconds"),
 }
 
@@ -78,7 +78,7 @@ def test_each_epoch_has_every_metric(name: str, splits: tuple[str, ...], tmp_pat
     rows = trained.run.read_metrics()
     expected = EVERY | {f"{split}_{metric}" for split in splits for metric in ("loss", "accuracy")}
     if "SALR" in name:
-        expected |= {"sharpness", "median_sharpness", "lr_factor"}
+        expected |= {"sharpness", "median_sharpness", "lr_factor", "lr_factor_low", "lr_factor_high"}
     assert [set(row) for row in rows] == [expected] * 3
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert [row["iteration"] for row in rows] == [4, 8, 12]
@@ -122,10 +122,12 @@ def test_the_last_epoch_is_kept_iteration_by_iteration(tmp_path: Path) -> None:
     last = trained.run.read_metrics()[-1]
     assert trace is not None
     assert trace["epoch"] == 3
-    for name in ("sharpness", "median_sharpness", "lr_factor"):
+    for name in ("sharpness", "median_sharpness", "lr_factor", "lr", "lr_effective"):
         assert len(trace[name]) == 4
-        assert trace[name][-1] == pytest.approx(last[name], rel=1e-6)
-    assert trace["lr"] == pytest.approx([0.1 * 0.5 * factor for factor in trace["lr_factor"]], rel=1e-6)
+    assert trace["median_sharpness"][-1] == last["median_sharpness"]
+    assert last["lr"] == 0.1 * 0.5
+    assert trace["lr"] == [0.1 * 0.5] * 4
+    assert trace["lr_effective"] == pytest.approx([0.05 * factor for factor in trace["lr_factor"]], rel=1e-6)
     # Measured every second iteration, and held in between.
     assert trace["sharpness"][0] == trace["sharpness"][1] != trace["sharpness"][2] == trace["sharpness"][3]
     plain = trainer(tmp_path, seed=1)
