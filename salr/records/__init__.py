@@ -1,11 +1,12 @@
-"""What a run leaves on disk: written atomically, sealed, claimed by one live process, and found again.
+"""What a run leaves on disk: written atomically, sealed, claimed by one live process, found and loaded again.
 
-Needs a POSIX system (`fcntl`). Imports neither torch nor, before a table is asked for, pandas.
+Needs a POSIX system (``fcntl``). Does not import torch, and imports pandas only to load a table.
 """
 
 from salr.records import atomic
-from salr.records.collection import check_writable, find_runs, summaries
+from salr.records.collection import check_writable, find_runs
 from salr.records.errors import Damaged, RecordError, RunBusy
+from salr.records.frames import load_runs
 from salr.records.run import Run, run_key
 from salr.records.state import State
 
@@ -18,6 +19,6 @@ __all__ = [
     "atomic",
     "check_writable",
     "find_runs",
+    "load_runs",
     "run_key",
-    "summaries",
 ]

@@ -1,4 +1,4 @@
-"""Files that are either the old or the new one, whatever happens in between: write beside, fsync, rename, fsync."""
+"""Replace files atomically: after a crash, a file has either its old content or its new one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,24 @@ log = logging.getLogger("salr.records")
 def replace(
     path: Path, write: Callable[[BinaryIO], object], previous: Path | None = None, several: bool = False
 ) -> None:
-    """Let `write` fill a new version of `path`; where `previous` is given, the old version is kept there.
+    """Replace a file: write beside it, sync, rename, sync the folder.
 
-    A run's file has one writer at a time, the holder of its claim, so the partial file has a fixed name: what a killed
-    process leaves is overwritten by the next. Where `several` may write, as a table may be made twice at once, the name is
-    the process's own. Killed between the two renames, only the old version is there, as
-    `previous`. Raises RecordError when the disk refuses; then the partial file is gone and the old version is in place.
+    Args:
+        path: the file. Missing folders are made.
+        write: fills the new version. The stream can be read, too.
+        previous: the old version is kept under this name. After a crash between the two renames, only this
+            file exists.
+        several: whether several processes may write the file at the same time, as two processes that make the
+            same table do. The partial file then has the process's own name. A run's file has one writer, the
+            holder of its claim. Its partial file has a fixed name, so that the next process overwrites what a
+            killed one left.
+
+    Raises:
+        RecordError: the disk refuses. The partial file is removed, and the old version is in place.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}" if several else f"{path.name}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with partial.open("w+b") as stream:
             write(stream)
             stream.flush()
@@ -38,7 +46,7 @@ def replace(
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        # torch.save turns the stream's error into a RuntimeError of its own.
+        # torch.save turns an error of the stream into a RuntimeError.
         refusal = error.__context__ if isinstance(error, RuntimeError) else error
         if isinstance(refusal, OSError):
             raise cannot("write", path, refusal) from error
@@ -46,12 +54,20 @@ def replace(
 
 
 def write(path: Path, data: bytes, several: bool = False) -> None:
-    """`replace` by these bytes."""
+    """Replace a file by these bytes (see :func:`replace`)."""
     replace(path, lambda stream: stream.write(data), several=several)
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and its missing parents, so that they survive a power cut."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_folder(path.parent)
+
+
 def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` outlive a power cut."""
+    """Make the names in a folder survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -60,7 +76,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def set_aside(path: Path, reason: str) -> None:
-    """Rename a damaged file to `<name>.damaged-<n>`, n the first free number, and log a line saying so."""
+    """Rename a damaged file to ``<name>.damaged-<n>``, with the first free n, and log it."""
     number = 1
     while os.path.lexists(aside := path.with_name(f"{path.name}.damaged-{number}")):
         number += 1

@@ -1,4 +1,4 @@
-"""Exclusive claims of live processes, by `flock`: a dead process holds nothing, because the kernel lets go for it."""
+"""Exclusive claims of live processes by ``flock``. The kernel releases the claims of a process that ends."""
 
 from __future__ import annotations
 
@@ -10,33 +10,39 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from salr.records import atomic
 from salr.records.errors import RunBusy, cannot
 
-_PATIENCE = 20  # tries of 5 ms each: a reader that asks `is_held` holds the lock for some microseconds
-_held: set[int] = set()
+_TRIES = 20  # of 5 ms each: a reader that calls `is_held` holds the lock for some microseconds
+_held: dict[int, Path] = {}  # this process's own locks, by descriptor
 
 
 @contextmanager
 def hold(lock: Path) -> Iterator[None]:
-    """Hold `lock` while the block runs; RunBusy names the process that holds it already, this one included."""
+    """Hold a lock while the block runs.
+
+    Raises:
+        RunBusy: a live process, perhaps this one, holds it already. The message names the process.
+        RecordError: the folder cannot be written.
+    """
     try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(lock.parent)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         raise cannot("claim", lock.parent, error) from error
-    _held.add(descriptor)
+    _held[descriptor] = lock
     try:
         _lock(descriptor, lock)
         yield
     finally:
-        # Closing lets go. A forked child has closed its copy already, and must not unlock its parent's.
+        # Closing the file releases the lock. A forked child has closed its copy already.
         if descriptor in _held:
-            _held.remove(descriptor)
+            del _held[descriptor]
             os.close(descriptor)
 
 
 def is_held(lock: Path) -> bool:
-    """Whether a live process holds `lock`. Needs read permission only and creates nothing."""
+    """Return whether a live process holds a lock. Needs only read permission and creates nothing."""
     try:
         descriptor = os.open(lock, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
@@ -54,15 +60,20 @@ def is_held(lock: Path) -> bool:
     return False
 
 
+def is_held_elsewhere(lock: Path) -> bool:
+    """Return whether another live process holds a lock."""
+    return lock not in _held.values() and is_held(lock)
+
+
 def _lock(descriptor: int, lock: Path) -> None:
-    for attempt in range(_PATIENCE):
+    for attempt in range(_TRIES):
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
             return
         except BlockingIOError:
-            if attempt < _PATIENCE - 1:
+            if attempt < _TRIES - 1:
                 time.sleep(0.005)
         except OSError as error:
             raise cannot("claim", lock.parent, error) from error
@@ -70,11 +81,11 @@ def _lock(descriptor: int, lock: Path) -> None:
     raise RunBusy(f"{lock.parent} is held by {holder}: let it finish, or stop it first")
 
 
-def _let_go_in_child() -> None:
-    """A forked child shares its parent's lock and would keep it alive after the parent's death."""
+def _close_in_child() -> None:
+    """Close the locks in a forked child, which would keep them after its parent's death."""
     for descriptor in _held:
         os.close(descriptor)
     _held.clear()
 
 
-os.register_at_fork(after_in_child=_let_go_in_child)
+os.register_at_fork(after_in_child=_close_in_child)

@@ -1,30 +1,22 @@
-"""All the runs of a results folder."""
+"""Find all runs of a results folder."""
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from salr.records import atomic
 from salr.records.errors import RecordError, cannot
 from salr.records.run import NAME, Run
-from salr.records.state import State
-
-if TYPE_CHECKING:
-    import pandas
-
-log = logging.getLogger("salr.records")
 
 _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
-_IDENTITY = ("dataset", "model", "optimizer", "key", "seed", "state")
 
 
 def find_runs(results: Path) -> Iterator[Run]:
-    """Every run under `results`, in the order of names and seeds; files and folders not named like a run are passed by."""
+    """Yield every run of a results folder, by name and seed. Skip what is not named like a run."""
     root = results / "runs"
     for dataset in _named(root):
         for model in _named(root / dataset):
@@ -36,39 +28,16 @@ def find_runs(results: Path) -> Iterator[Run]:
                         yield Run(results, dataset, model, optimizer, key, seed)
 
 
-def summaries(results: Path) -> pandas.DataFrame:
-    """One row a run: dataset, model, optimizer, key, seed, state, then every key of its `summary.json`.
-
-    A run whose status or summary is damaged is logged and has the state "damaged" and no values. Nothing is renamed,
-    so that reading never disturbs a run at work. Memory: the table's rows and one record at a time.
-    """
-    import pandas
-
-    rows = [_row(run) for run in find_runs(results)]
-    return pandas.DataFrame(rows) if rows else pandas.DataFrame(columns=list(_IDENTITY))
-
-
 def check_writable(results: Path) -> None:
-    """Raise RecordError, one line, unless files can be made in `results`, which is created where it is absent."""
+    """Make the results folder if it is missing. Raise RecordError if no file can be made in it."""
     try:
-        results.mkdir(parents=True, exist_ok=True)
+        atomic.make_folder(results)
         with tempfile.TemporaryFile(dir=results):
             pass
     except (FileExistsError, NotADirectoryError) as error:
         raise RecordError(f"cannot write to {results}: it is not a folder") from error
     except OSError as error:
         raise cannot("write to", results, error) from error
-
-
-def _row(run: Run) -> dict[str, Any]:
-    try:
-        state, summary = run.inspect()
-    except RecordError as error:
-        log.warning("%s; the run counts as damaged", error)
-        state, summary = State.DAMAGED, {}
-    identity = (run.dataset, run.model, run.optimizer, run.key, run.seed, state)
-    row: dict[str, Any] = dict(zip(_IDENTITY, identity, strict=True))
-    return row | {key: value for key, value in summary.items() if key not in row}
 
 
 def _named(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""`metrics.jsonl`: one sealed line an epoch, appended at a cost that does not depend on the file's length."""
+"""``metrics.jsonl``: one sealed line per epoch. An append costs the same however long the file is."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ _BLOCK = 1 << 16
 
 
 def append(path: Path, row: Mapping[str, object]) -> None:
-    """Append a row and see it onto the disk. A row that does not fit leaves the file as it was (RecordError)."""
-    if not isinstance(row.get("epoch"), int):
+    """Append a row and sync the file.
+
+    Raises:
+        ValueError: the row has no integer ``epoch``.
+        RecordError: the disk refuses. The file is as it was.
+    """
+    if not _is_row(row):
         raise ValueError(f"a metrics row has epoch {row.get('epoch')!r}, expected an integer")
     line = memoryview(json_bytes(row, separator=", "))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        created = not path.exists()
-        # Unbuffered: a buffer would write its rest after the cut below.
+        atomic.make_folder(path.parent)
+        # A buffered stream would write the rest of its buffer after the file is cut below.
         with path.open("a+b", buffering=0) as stream:
             end = _cut_torn_tail(stream.fileno(), path)
             try:
@@ -34,14 +38,14 @@ def append(path: Path, row: Mapping[str, object]) -> None:
             except BaseException:
                 os.ftruncate(stream.fileno(), end)
                 raise
-        if created:
-            atomic.sync_folder(path.parent)
+        # Always: a process that was killed may have made the file and not synced its name.
+        atomic.sync_folder(path.parent)
     except OSError as error:
         raise cannot("write", path, error) from error
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole rows in the file's order; each damaged line is dropped with a log line that names it."""
+    """Return all whole rows in the file's order. A damaged line is dropped and logged with its number."""
     return [row for _, row in _rows(path)]
 
 
@@ -53,21 +57,30 @@ def keep(path: Path, epochs: int) -> None:
 
 
 def _rows(path: Path) -> Iterator[tuple[bytes, dict[str, Any]]]:
+    """Yield each whole line with its row."""
     try:
         with path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 try:
-                    yield line, parse_json(line)
+                    row = parse_json(line)
+                    if not _is_row(row):
+                        raise Damaged("it has no integer epoch")
                 except Damaged as damage:
                     log.warning("%s line %d is damaged (%s); dropped", path, number, damage)
+                else:
+                    yield line, row
     except (FileNotFoundError, NotADirectoryError):
         return
     except OSError as error:
         raise cannot("read", path, error) from error
 
 
+def _is_row(row: Mapping[str, object]) -> bool:
+    return isinstance(row.get("epoch"), int)
+
+
 def _cut_torn_tail(descriptor: int, path: Path) -> int:
-    """Cut what follows the last newline, the trace of a kill in mid-line; returns the file's length then."""
+    """Cut what follows the last newline, which a kill within a line leaves. Return the file's new length."""
     size = os.fstat(descriptor).st_size
     if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
         return size

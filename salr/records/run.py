@@ -17,17 +17,12 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from salr.records import atomic, claim, metrics, sealed
-from salr.records.errors import Damaged, RecordError, cannot
+from salr.records.errors import Damaged, cannot
+from salr.records.format import with_format, without_format
 from salr.records.state import State
 
 T = TypeVar("T")
 log = logging.getLogger("salr.records")
-
-FORMAT = 2
-"""The format of a record, kept in ``status.json`` and ``config.yaml``. Files without one have format 1.
-
-A later format must keep the seals and the key ``format`` of these two files, so that this version can refuse it.
-"""
 
 NAME = re.compile(r"[a-z0-9_]+")
 _RECORDED = [state for state in State if state.ended or state in (State.RUNNING, State.INTERRUPTED)]
@@ -51,9 +46,10 @@ def run_key(config: Mapping[str, object]) -> str:
 class Run:
     """The record in ``results/runs/<dataset>/<model>/<optimizer>-<key>/seed-<seed>/``.
 
-    Creating the object touches no file. A process that writes must hold the claim; any process may read. Every file
-    is replaced atomically and sealed with a checksum. A file whose checksum does not match is renamed to
-    ``<name>.damaged-<n>``, reported on the logger ``salr.records``, and then treated as missing.
+    Creating the object touches no file. A process that writes must hold the claim; any process may read.
+    Every file is replaced atomically and sealed with a checksum. A file whose checksum does not match is
+    logged on ``salr.records`` and treated as missing. It is renamed to ``<name>.damaged-<n>``, unless another
+    live process holds the run.
 
     Raises:
         ValueError: a name or the key does not match ``[a-z0-9_]+``, or the seed is not an integer >= 0.
@@ -95,24 +91,25 @@ class Run:
     def claim(self) -> Iterator[None]:
         """Hold the run while the block runs.
 
-        The claim is an ``flock`` on the file ``lock`` in the folder. The kernel releases it when the process ends,
-        for whatever reason, and forked children do not keep it. It excludes all other processes on one machine.
-        Between machines it works if the shared file system supports ``flock``: NFS since Linux 2.6.12 (NFSv4 keeps
-        the claims of a machine that died until its lease ends, after about 90 s), Lustre mounted with ``flock``,
-        CephFS and GPFS. With the mount options ``nolock``, ``local_lock`` or ``localflock`` it does not exclude
-        other machines: give each machine its own results folder there.
+        The claim is an ``flock`` on the file ``lock`` in the folder. The kernel releases it when the process
+        ends, for whatever reason, and forked children do not keep it. It excludes all other processes on one
+        machine. Between machines it works if the shared file system supports ``flock``: NFS since Linux
+        2.6.12 (NFSv4 keeps the claims of a machine that died until its lease ends, after about 90 s), Lustre
+        mounted with ``flock``, CephFS and GPFS. With the mount options ``nolock``, ``local_lock`` or
+        ``localflock`` it does not exclude other machines: give each machine its own results folder there.
 
         Raises:
             RunBusy: a live process holds the run; the message names the process and its host.
             RecordError: a later version recorded the run, or the folder cannot be written.
         """
         self._refuse_later_format()
-        with claim.hold(self.folder / "lock"):
+        with claim.hold(self._lock):
+            self._sync_folders()
             yield
 
     def is_claimed(self) -> bool:
         """Return whether a live process holds the run. The process that asks counts too."""
-        return claim.is_held(self.folder / "lock")
+        return claim.is_held(self._lock)
 
     def state(self) -> State:
         """Return the run's state; see :meth:`inspect`.
@@ -129,11 +126,11 @@ class Run:
             return State.RUNNING if self.is_claimed() else State.INTERRUPTED
 
     def inspect(self) -> tuple[State, dict[str, Any]]:
-        """Return the state and the summary, an empty one if it is missing. Read two small files and rename none.
+        """Return the state and the summary, an empty one if it is missing. Rename nothing.
 
-        A run that has ended has the recorded state, whether or not a process holds it; a finished one must have a
-        summary too. Any other run is ``RUNNING`` if a live process holds it, ``INTERRUPTED`` if it has begun and no
-        process holds it, and ``ABSENT`` if nothing is recorded.
+        A run that has ended has the recorded state, whether or not a process holds it; a finished one must
+        have a summary too. Any other run is ``RUNNING`` if a live process holds it, ``INTERRUPTED`` if it has
+        begun and no process holds it, and ``ABSENT`` if nothing is recorded.
 
         Raises:
             Damaged: the status or the summary is damaged.
@@ -153,8 +150,8 @@ class Run:
         """Write ``status.json``: the format, the state, the epoch, the facts, pid, host and time (UTC).
 
         Args:
-            state: ``RUNNING``, ``INTERRUPTED``, ``FINISHED``, ``DIVERGED`` or ``FAILED``. Write the summary before
-                ``FINISHED``.
+            state: ``RUNNING``, ``INTERRUPTED``, ``FINISHED``, ``DIVERGED`` or ``FAILED``. Write the summary
+                before ``FINISHED``.
             epoch: the number of whole epochs.
             facts: plain data.
         """
@@ -165,31 +162,40 @@ class Run:
             "host": socket.gethostname(),
             "time": datetime.now(UTC).isoformat("T", "seconds"),
         }
-        self.write_json("status.json", _with_format({"state": state, "epoch": epoch, **facts, **maker}))
+        self.write_json("status.json", with_format({"state": state, "epoch": epoch, **facts, **maker}))
 
     def write_json(self, name: str, value: Mapping[str, object]) -> None:
-        """Replace the file ``name``. Values are plain data; NaN and infinities are kept (:mod:`salr.records.sealed`)."""
+        """Replace the file ``name``. Values are plain data, in which NaN and infinities are kept."""
         atomic.write(self._path(name), sealed.json_bytes(value))
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """Return what :meth:`write_json` wrote, or None if the file is missing or damaged; set a damaged one aside."""
+        """Return what :meth:`write_json` wrote, or None if the file is missing or damaged."""
         return self._read(self._path(name), sealed.parse_json)
 
     def write_config(self, config: Mapping[str, object]) -> None:
         """Write ``config.yaml``, readable, with its format first and then the keys in the order given."""
-        atomic.write(self._config, sealed.yaml_bytes(_with_format(config)))
+        atomic.write(self._config, sealed.yaml_bytes(with_format(config)))
 
     def read_config(self) -> dict[str, Any] | None:
-        """Return what :meth:`write_config` wrote, or None if the file is missing or damaged; set a damaged one aside.
+        """Return what :meth:`write_config` wrote, or None if the file is missing or damaged.
 
         Raises:
             RecordError: the file cannot be read, or a later version wrote it.
         """
         config = self._read(self._config, sealed.parse_yaml)
-        return None if config is None else _without_format(config, self._config)
+        return None if config is None else without_format(config, self._config)
+
+    def inspect_config(self) -> dict[str, Any]:
+        """Return what :meth:`write_config` wrote, an empty one if it is missing. Rename nothing.
+
+        Raises:
+            Damaged: the file is damaged.
+            RecordError: the file cannot be read, or a later version wrote it.
+        """
+        return without_format(self._load("config.yaml", sealed.parse_yaml) or {}, self._config)
 
     def append_metrics(self, row: Mapping[str, object]) -> None:
-        """Append a row with an integer ``epoch`` to ``metrics.jsonl``. It is on the disk when this returns."""
+        """Append a row with an integer ``epoch`` to ``metrics.jsonl``, and sync it."""
         metrics.append(self._metrics, row)
 
     def read_metrics(self) -> list[dict[str, Any]]:
@@ -197,7 +203,7 @@ class Run:
         return metrics.read(self._metrics)
 
     def keep_metrics(self, epochs: int) -> None:
-        """Drop every row whose ``epoch`` is greater than ``epochs``, and damaged lines. A resumed run starts so."""
+        """Drop every row whose ``epoch`` is greater than ``epochs``, and damaged lines, before resuming."""
         metrics.keep(self._metrics, epochs)
 
     def write_checkpoint(self, write: Callable[[BinaryIO], object]) -> None:
@@ -222,9 +228,10 @@ class Run:
         """Return what ``read`` makes of the newest usable checkpoint, or None if there is none.
 
         Args:
-            read: called only on a file whose checksum holds, first ``checkpoint.pt``, then the one before. If it
-                raises ValueError (another version or configuration) or UnpicklingError, the file is set aside, as a
-                damaged one is. Any other error (out of memory, say) is not the file's fault and is passed on.
+            read: called only on a file whose checksum holds, first ``checkpoint.pt``, then the one before. If
+                it raises ValueError (another version or configuration) or UnpicklingError, the file is set
+                aside, as a damaged one is. Any other error (out of memory, say) is not the file's fault and
+                is passed on.
         """
         for path in (self._checkpoint, self._previous):
             if not path.exists():
@@ -233,15 +240,19 @@ class Run:
                 with path.open("rb") as stream:
                     sealed.check_stream(stream)
             except Damaged as damage:
-                atomic.set_aside(path, str(damage))
+                self._set_aside(path, str(damage))
                 continue
             except OSError as error:
                 raise cannot("read", path, error) from error
             try:
                 return read(path)
             except (ValueError, pickle.UnpicklingError) as refusal:
-                atomic.set_aside(path, " ".join(str(refusal).split()))
+                self._set_aside(path, " ".join(str(refusal).split()))
         return None
+
+    @property
+    def _lock(self) -> Path:
+        return self.folder / "lock"
 
     @property
     def _status(self) -> Path:
@@ -275,7 +286,7 @@ class Run:
         status = self._load("status.json", sealed.parse_json)
         if status is None:
             return State.ABSENT
-        state = _without_format(status, self._status).get("state")
+        state = without_format(status, self._status).get("state")
         if state not in _RECORDED:
             raise Damaged(f"{self._status} is damaged (it has no state that can be recorded: {state!r})")
         return State(state)
@@ -283,7 +294,22 @@ class Run:
     def _refuse_later_format(self) -> None:
         for name, parse in (("status.json", sealed.parse_json), ("config.yaml", sealed.parse_yaml)):
             with suppress(Damaged):  # whoever reads the file reports it
-                _without_format(self._load(name, parse) or {}, self.folder / name)
+                without_format(self._load(name, parse) or {}, self.folder / name)
+
+    def _sync_folders(self) -> None:
+        """Sync all folders below the results. A process that was killed may have made them and not synced."""
+        depth = len(self.folder.relative_to(self.results).parts)
+        try:
+            for folder in self.folder.parents[:depth]:
+                atomic.sync_folder(folder)
+        except OSError as error:
+            raise cannot("claim", self.folder, error) from error
+
+    def _set_aside(self, path: Path, reason: str) -> None:
+        if claim.is_held_elsewhere(self._lock):  # it may have replaced the file by now
+            log.warning("%s is damaged (%s); left in place while another process holds the run", path, reason)
+        else:
+            atomic.set_aside(path, reason)
 
     def _load(self, name: str, parse: Callable[[bytes], dict[str, Any]]) -> dict[str, Any] | None:
         path = self.folder / name
@@ -296,21 +322,5 @@ class Run:
         try:
             return sealed.load(path, parse)
         except Damaged as damage:
-            atomic.set_aside(path, str(damage))
+            self._set_aside(path, str(damage))
             return None
-
-
-def _with_format(entries: Mapping[str, object]) -> dict[str, object]:
-    if "format" in entries:
-        raise ValueError("record: key 'format' is the record's own, expected another name")
-    return {"format": FORMAT, **entries}
-
-
-def _without_format(entries: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Return the entries of a file without its format, and refuse a format that this version does not know."""
-    found = entries.pop("format", 1)
-    if found not in range(1, FORMAT + 1):
-        raise RecordError(
-            f"{path} has format {found!r}, written by a later version; expected an update of salr"
-        )
-    return entries

@@ -1,13 +1,14 @@
-"""Bytes that can tell whether they are still what was written.
+"""Bytes that show whether they are still what was written.
 
-JSON and YAML end with an entry `checksum`: the first 16 hex digits of the SHA-256 of every byte before those digits.
-Nothing is parsed before the checksum holds. A checkpoint ends with a line `sha256 <64 hex digits>` over all bytes
-before it; torch.load does not mind the line. (The CRCs of a checkpoint's zip members are not enough: they leave out
-the archive's directory, where one flipped bit can make torch read a tensor from the wrong place, and torch checks
-none of them.)
+JSON and YAML end with an entry ``checksum``: the first 16 hex digits of the SHA-256 of every byte before
+those digits. Nothing is parsed before the checksum holds. A checkpoint ends with a line ``sha256 <64 hex
+digits>`` over all bytes before it, which ``torch.load`` ignores. (The CRCs of a checkpoint's zip members are
+not enough: they do not cover the archive's directory, in which one flipped bit can make torch read a tensor
+from the wrong place, and torch checks none of them.)
 
-Strict JSON has no NaN and no infinity: they are written as {"$float": "nan"}, {"$float": "inf"}, {"$float": "-inf"}
-and read back as floats. YAML has its own `.nan`, `.inf`, `-.inf`. Tuples come back as lists.
+Strict JSON has no NaN and no infinity. They are written as ``{"$float": "nan"}``, ``{"$float": "inf"}`` and
+``{"$float": "-inf"}``, and read back as floats. YAML has its own ``.nan``, ``.inf`` and ``-.inf``. Tuples are
+read back as lists.
 """
 
 from __future__ import annotations
@@ -24,15 +25,23 @@ import yaml
 
 from salr.records.errors import Damaged, cannot
 
+# The C loader is ten times faster; PyYAML may have been built without it. Both build plain data only.
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _DIGITS = 16
 _NONFINITE = "$float"
 _TRAILER = len(b"sha256 ") + 64 + len(b"\n")
 
 
 def plain(value: object, where: str = "record", tag_nonfinite: bool = True) -> Any:
-    """A copy of `value` in dicts with text keys, lists, str, bool, int, float and None.
+    """Return a copy in dicts with text keys, lists, str, bool, int, float and None.
 
-    `tag_nonfinite` writes NaN and infinities the JSON way. Raises ValueError naming the first entry that is not plain.
+    Args:
+        value: what to copy.
+        where: the name of ``value`` in messages.
+        tag_nonfinite: whether to write NaN and infinities as JSON needs them.
+
+    Raises:
+        ValueError: an entry is not plain data. The message names the first one.
     """
     if value is None or isinstance(value, bool):
         return value
@@ -55,7 +64,7 @@ def plain(value: object, where: str = "record", tag_nonfinite: bool = True) -> A
 
 
 def json_bytes(value: Mapping[str, object], separator: str = ",\n") -> bytes:
-    """Sealed JSON, one line a key; with `separator=", "` one line in all."""
+    """Return sealed JSON with one line per key, or, with ``separator=", "``, one line in all."""
     entries = _entries(value, tag_nonfinite=True).items()
     body = "".join(
         f"{json.dumps(key)}: {json.dumps(item, allow_nan=False)}{separator}" for key, item in entries
@@ -64,30 +73,35 @@ def json_bytes(value: Mapping[str, object], separator: str = ",\n") -> bytes:
 
 
 def parse_json(data: bytes) -> dict[str, Any]:
-    """The mapping sealed by `json_bytes`, without its checksum. Raises Damaged."""
+    """Return the mapping that :func:`json_bytes` sealed, without its checksum, or raise Damaged."""
     return _parse(data, '"}\n', lambda text: json.loads(text, object_hook=_untag))
 
 
 def yaml_bytes(value: Mapping[str, object]) -> bytes:
-    """Sealed YAML, keys in the order given."""
+    """Return sealed YAML, with the keys in the order given."""
     entries = _entries(value, tag_nonfinite=False)
     body = yaml.safe_dump(entries, sort_keys=False, default_flow_style=False) if entries else ""
     return seal(f"{body}checksum: '", "'\n")
 
 
 def parse_yaml(data: bytes) -> dict[str, Any]:
-    """The mapping sealed by `yaml_bytes`, without its checksum. Raises Damaged."""
-    return _parse(data, "'\n", yaml.safe_load)
+    """Return the mapping that :func:`yaml_bytes` sealed, without its checksum, or raise Damaged."""
+    return _parse(data, "'\n", lambda text: yaml.load(text, _YAML_LOADER))
 
 
 def seal(covered: str, close: str) -> bytes:
-    """`covered`, its checksum, and `close`."""
+    """Return ``covered``, its checksum, and ``close``."""
     data = covered.encode()
     return data + _digest(data) + close.encode()
 
 
 def load(path: Path, parse: Callable[[bytes], dict[str, Any]]) -> dict[str, Any] | None:
-    """The sealed mapping in `path`; None where there is no file. Raises Damaged; RecordError for an unreadable file."""
+    """Return the sealed mapping in a file, or None if the file is missing.
+
+    Raises:
+        Damaged: the content is not what was written.
+        RecordError: the file cannot be read.
+    """
     try:
         return parse(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -97,12 +111,12 @@ def load(path: Path, parse: Callable[[bytes], dict[str, Any]]) -> dict[str, Any]
 
 
 def seal_stream(stream: BinaryIO) -> None:
-    """Append the trailer to what a stream, open for reading and writing, holds."""
+    """Append the trailer to the content of a stream that is open for reading and writing."""
     stream.write(_trailer(stream, stream.seek(0, os.SEEK_END)))
 
 
 def check_stream(stream: BinaryIO) -> None:
-    """Raise Damaged unless the stream ends with the trailer of all that is before it."""
+    """Raise Damaged unless the stream ends with the trailer of all bytes before it."""
     covered = stream.seek(0, os.SEEK_END) - _TRAILER
     if covered < 0 or _trailer(stream, covered) != stream.read():
         raise Damaged("its checksum does not match")
@@ -120,7 +134,7 @@ def _digest(data: bytes) -> bytes:
 
 
 def _trailer(stream: BinaryIO, length: int) -> bytes:
-    """The trailer of the first `length` bytes of the stream, which then stands behind them."""
+    """Return the trailer of the first ``length`` bytes of the stream, and leave the stream behind them."""
     stream.seek(0)
     digest = hashlib.sha256()
     while length and (block := stream.read(min(length, 1 << 20))):

@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What a run's record says, or what became of a run that was asked for."""
+    """The state in a run's record, or the outcome of an attempt to train the run."""
 
     ABSENT = "absent"  # nothing is recorded
     RUNNING = "running"  # a live process holds the run
@@ -19,7 +19,7 @@ class State(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether a status with this state is final, whoever holds the run."""
+        """Whether a status with this state is final, whether or not a process holds the run."""
         return self in (State.FINISHED, State.DIVERGED, State.FAILED)
 
     @property

@@ -1,4 +1,4 @@
-"""Records survive kills at any moment, two processes at once, and disks that are full or cannot be written."""
+"""Records survive kills at any moment, two processes at once, and disks that are full or read-only."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from typing import BinaryIO
 import pytest
 import torch
 
-from salr.records import RecordError, Run, RunBusy, check_writable, summaries
+from salr.records import RecordError, Run, RunBusy, check_writable, load_runs
 from tests.helpers.records import a_run, fill, names, numbered, numbered_writer, process
 
 
@@ -257,13 +257,13 @@ def test_a_read_only_disk_is_refused_at_the_start_and_still_read(small_disk: Pat
     run = a_run(small_disk)
     run.write_json("summary.json", {"accuracy": 1.0})
     run.write_status("finished", epoch=1)
-    run.folder.joinpath("config.yaml").write_text("damaged")
+    run.folder.joinpath("iterations.json").write_text("damaged")
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     with pytest.raises(RecordError, match=rf"^cannot write to {small_disk}: Read-only file system$"):
         check_writable(small_disk)
     with pytest.raises(RecordError, match=r"^cannot claim \S+: Read-only file system$"), run.claim():
         pytest.fail("claimed")
     assert run.state() == "finished"
-    assert run.read_config() is None
+    assert run.read_json("iterations.json") is None
     assert "could not be set aside: Read-only file system" in caplog.text
-    assert list(summaries(small_disk)["accuracy"]) == [1.0]
+    assert list(load_runs(small_disk)[0]["accuracy"]) == [1.0]

@@ -8,18 +8,12 @@ import pytest
 
 from salr.records import RecordError, Run, State, find_runs
 from salr.records.sealed import json_bytes, parse_json, parse_yaml, yaml_bytes
-from tests.helpers.records import a_run, numbered_writer
-
-RECORDED = Path(__file__).parents[1] / "recorded_runs"
+from tests.helpers.records import RECORDED, a_run, contents, numbered_writer
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return a_run(tmp_path)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
 def test_a_record_says_its_format_and_hides_it_from_the_configuration(run: Run) -> None:

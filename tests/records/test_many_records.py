@@ -10,36 +10,27 @@ from pathlib import Path
 import pytest
 
 from experiments.plan import plan
+from experiments.schema import Cell
 from experiments.schema.compose import load
-from salr.records import Run, summaries
+from salr.records import Run, load_runs
 from salr.reporting.render import markdown
+from tests.helpers.records import damage
 from tests.helpers.tables import record, table
 
 GOOD, BAD = 1000, 100
 
 
-def damage(path: Path, chance: random.Random) -> None:
-    """A flipped bit or a torn end."""
-    data = bytearray(path.read_bytes())
-    place = chance.randrange(len(data) - 1)
-    if chance.random() < 0.5:
-        data[place] ^= 1 << chance.randrange(8)
-        path.write_bytes(data)
-    else:
-        path.write_bytes(data[:place])
-
-
 def test_a_hundred_damaged_among_a_thousand_are_each_reported(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every good value is 98, so that any wrong number that came through would move the mean or the deviation."""
+    """Every good value is 98, so that any wrong number would move the mean or the deviation."""
     runs = [record(tmp_path, "sgd", seed, 98.0) for seed in range(GOOD + BAD)]
     chance = random.Random(0)
     hurt = chance.sample(runs, BAD)
     for run in hurt:
         damage(run.folder / chance.choice(["summary.json", "status.json"]), chance)
     caplog.set_level(logging.WARNING, logger="salr.records")
-    frame = summaries(tmp_path)
+    frame = load_runs(tmp_path)[0]
     assert dict(frame["state"].value_counts()) == {"finished": GOOD, "damaged": BAD}
     assert set(frame["test_accuracy"].dropna()) == {98.0}
     for run in hurt:
@@ -59,7 +50,7 @@ def test_ten_thousand_records_are_read_in_bounded_memory(tmp_path: Path) -> None
     tracemalloc.start()
     begun = time.monotonic()
     made = table(tmp_path, {"sgd": runs})
-    frame = summaries(tmp_path)
+    frame = load_runs(tmp_path)[0]
     print(f"10,000 records read twice in {time.monotonic() - begun:.1f} s")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -75,6 +66,6 @@ def test_a_plan_of_a_thousand_runs_looks_at_each_folder_once(
     asked: list[Path] = []
     state = Run.state
     monkeypatch.setattr(Run, "state", lambda run: asked.append(run.folder) or state(run))
-    (made,) = plan([load(["seeds=1000", f"results={tmp_path}"])])
+    (made,) = plan([Cell(load(["seeds=1000", f"results={tmp_path}"]), ())])
     assert (made.runs, made.done) == (1000, 0)
     assert len(asked) == len(set(asked)) == 1000

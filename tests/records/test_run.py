@@ -3,11 +3,8 @@
 import json
 import math
 import os
-import random
 import re
-import tempfile
 import time
-import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salr.records import Damaged, Run, State, find_runs, run_key, summaries
+from salr.records import Damaged, Run, State, find_runs, load_runs, run_key
 from salr.records.sealed import json_bytes, parse_json, parse_yaml, yaml_bytes
 from tests.helpers.records import a_run, names, process, same
 
@@ -167,7 +164,7 @@ def test_a_status_without_a_state_that_can_be_recorded_is_damaged(
         run.inspect()
     assert run.state() is State.INTERRUPTED
     assert caplog.messages == [f"{run.folder}/{line}; the run counts as not ended"]
-    assert list(summaries(run.results)["state"]) == ["damaged"]
+    assert list(load_runs(run.results)[0]["state"]) == ["damaged"]
 
 
 # Collections.
@@ -192,96 +189,6 @@ def test_find_runs_passes_strangers_by(tmp_path: Path) -> None:
     (tmp_path / "runs" / "notes").touch()
     (tmp_path / "runs/mnist/lenet/sgd-ab/seed-5").touch()
     assert list(find_runs(tmp_path)) == runs
-
-
-def finished(results: Path, count: int) -> list[Run]:
-    """`count` finished runs of 10 seeds a cell, made quickly."""
-    results.mkdir(exist_ok=True)
-    status = json_bytes(
-        {"state": "finished", "epoch": 20, "pid": 1, "host": "h", "time": "2026-01-01T00:00:00+00:00"}
-    )
-    runs = [
-        Run(results, "mnist", "lenet", "sgd", f"{index // 10:010x}", index % 10) for index in range(count)
-    ]
-    for index, run in enumerate(runs):
-        run.folder.mkdir(parents=True)
-        (run.folder / "status.json").write_bytes(status)
-        summary = {
-            "accuracy": index / 7,
-            "seed": "not mine",
-            **{f"fact_{number}": number / 3 for number in range(20)},
-        }
-        (run.folder / "summary.json").write_bytes(json_bytes(summary))
-    return runs
-
-
-def test_each_damaged_record_among_good_ones_is_reported(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    runs = finished(tmp_path, 1100)
-    damaged = random.sample(runs, 100)
-    for index, run in enumerate(damaged):
-        path = run.folder / ("summary.json", "status.json")[index % 2]
-        content = bytearray(path.read_bytes())
-        if index % 3:
-            content[random.randrange(len(content))] ^= 1 << random.randrange(8)
-        else:
-            del content[random.randrange(len(content)) :]
-        path.write_bytes(content)
-    for _ in range(2):  # reading repairs nothing and hides nothing
-        caplog.clear()
-        table = summaries(tmp_path)
-        assert len(table) == 1100
-        assert set(table["state"]) == {"finished", "damaged"}
-        lost = table[table["state"] == "damaged"]
-        assert {(row.key, row.seed) for row in lost.itertuples()} == {(run.key, run.seed) for run in damaged}
-        assert lost["accuracy"].isna().all()
-        assert {re.split(r" is damaged|: ", line)[0].rpartition("/")[0] for line in caplog.messages} == {
-            str(run.folder) for run in damaged
-        }
-        assert len(caplog.messages) == 100
-    good = table[table["state"] == "finished"]
-    expected = [index / 7 for index, run in enumerate(runs) if run not in damaged]
-    assert list(good["accuracy"]) == expected
-
-
-def test_summaries_of_nothing_and_of_unfinished_runs(tmp_path: Path) -> None:
-    identity = ["dataset", "model", "optimizer", "key", "seed", "state"]
-    assert list(summaries(tmp_path).columns) == identity
-    runs = finished(tmp_path, 3)
-    runs[1].write_status("diverged", epoch=2)
-    runs[2].write_status("running", epoch=2)
-    table = summaries(tmp_path)
-    assert list(table.columns)[:7] == [*identity, "accuracy"]
-    assert list(table["state"]) == ["finished", "diverged", "interrupted"]
-    assert list(table["seed"]) == [0, 1, 2]
-    with runs[2].claim():
-        assert list(summaries(tmp_path)["state"]) == ["finished", "diverged", "running"]
-
-
-def test_ten_thousand_runs_aggregate_in_seconds() -> None:
-    memory = Path("/dev/shm")  # making 30,000 files and folders on a disk takes longer than the test
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as results:
-        finished(Path(results), 10_000)
-        start = time.process_time()
-        table = summaries(Path(results))
-        seconds = time.process_time() - start
-    assert len(table) == 10_000
-    assert (table["state"] == "finished").all()
-    assert seconds < 10
-
-
-def test_aggregation_memory_is_its_table(tmp_path: Path) -> None:
-    finished(tmp_path, 500)
-    for run in find_runs(tmp_path):
-        (run.folder / "checkpoint.pt").write_bytes(bytes(1 << 16))
-        (run.folder / "iterations.json").write_bytes(json_bytes({"values": [0.5] * 4000}))
-    summaries(tmp_path)  # imports
-    tracemalloc.start()
-    summaries(tmp_path)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert peak / 500 < 8_000  # bytes a run
 
 
 def test_records_need_neither_torch_nor_pandas_to_be_written() -> None:
