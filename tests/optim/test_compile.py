@@ -66,6 +66,8 @@ def test_a_compiled_network_trains_alike(way: str, method: str, calls_backward: 
         graphs.append(counters["stats"]["unique_graphs"])
     torch.testing.assert_close(compiled.values(), plain.values())
     assert graphs[3:] == [graphs[3]] * 5
+    if way == "in place" and torch.__version__ < (2, 7):
+        return  # there Module.compile() leaves an nn.Sequential uncompiled
     assert 1 <= graphs[3] <= 2  # with and without a gradient
 
 
