@@ -1,6 +1,6 @@
-"""The paper's networks.
+"""The paper's networks, and any network of timm.
 
-Letters in the docstrings say where a choice comes from: P the SALR paper, E the paper and code of Entropy-SGD,
+Letters in the docstrings give the source of a choice: P the SALR paper, E the paper and code of Entropy-SGD,
 Z Zaremba et al. 2014, O our own.
 """
 

@@ -15,22 +15,22 @@ def allcnn_bn(
     input_dropout: float = 0.2,
     placement: str = "input_and_stride",
 ) -> nn.Sequential:
-    """Convolutions of 96 (three), 192 (five) and ``outputs`` filters, each with BN and ReLU, then the mean over the map.
+    """Build All-CNN-BN: 1,667,166 parameters on CIFAR-10.
 
-    All are 3x3 but the last, which is 1x1; the third and the sixth have stride 2. 1,667,166 parameters on CIFAR-10 (E:
-    the last one has its BN and ReLU, too, so that scores are never negative).
+    Nine convolutions of 96 (three), 192 (five) and ``outputs`` (one) filters, each with BN and ReLU, then
+    the mean over the map. The last one is 1x1, the others 3x3; the third and the sixth have stride 2. The
+    last one has BN and ReLU as well (E), so that scores are never negative.
 
     Args:
-        input_shape: (C, H, W) of any size.
-        outputs: number of classes.
-        dropout: rate (0.5: E, P) where ``placement`` says.
-        input_dropout: rate on the image (0.2: E) under ``input_and_stride``; the other placement has none.
-        placement: ``input_and_stride``, on the image and after each convolution of stride 2 (E, whose published error
-            is the paper's baseline), or ``after_each_layer``, after each of the eight hidden convolutions (P, taken
-            literally).
+        input_shape: (C, H, W) of any size. outputs: Number of classes. dropout: Rate of the dropout that
+        ``placement`` places (0.5: E, P). input_dropout: Rate on the image (0.2: E), only for
+        ``input_and_stride``. placement: ``input_and_stride``: on the image and after each convolution of
+        stride 2 (E, whose published
+            error is the paper's baseline). ``after_each_layer``: after each of the eight hidden convolutions
+            (P, taken literally).
 
     Raises:
-        ValueError: an unknown placement.
+        ValueError: An unknown placement.
     """
     if placement not in PLACEMENTS:
         raise ValueError(f"placement {placement!r} is not known: expected one of {', '.join(PLACEMENTS)}")

@@ -11,14 +11,20 @@ SHORTCUTS = ("A", "B")
 
 
 class PaddedShortcut(nn.Module):
-    """Option A of He et al.: every second pixel, and zeros for the channels that the block adds; no parameters."""
+    """Option A of He et al.: every second pixel, and zeros for the channels that the block adds.
+
+    It has no parameters.
+
+    Args:
+        added: How many channels the block adds.
+    """
 
     def __init__(self, added: int) -> None:
         super().__init__()
         self.added = added
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C + added, ceil(H/2), ceil(W/2))"""
+        """Map (N, C, H, W) to (N, C + added, ceil(H/2), ceil(W/2))."""
         before = self.added // 2
         return nn.functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, before, self.added - before))
 
@@ -70,17 +76,17 @@ def resnet44(
     placement: str = "before_classifier",
     shortcut: str = "A",
 ) -> nn.Sequential:
-    """44 layers, three stages of 7 blocks: 658,586 parameters on CIFAR-10 (661,338 with shortcut B).
+    """Build the network of 44 layers, 7 blocks per stage: 658,586 parameters on CIFAR-10 (661,338 with B).
 
     Args:
-        input_shape: (C, H, W) of any size.
-        outputs: number of classes.
-        dropout, placement: see :func:`models.residual.place_dropout`.
-        shortcut: where the shape changes, ``A`` (subsample and pad with zeros: He et al. on CIFAR) or ``B`` (1x1
-            convolution and BN).
+        input_shape: (C, H, W) of any size. outputs: Number of classes. dropout: Rate; see
+        :func:`models.residual.place_dropout`. placement: See :func:`models.residual.place_dropout`.
+        shortcut: What joins two shapes: ``A`` subsamples and pads with zeros (He et al. on CIFAR), ``B`` is
+        a 1x1
+            convolution and BN.
 
     Raises:
-        ValueError: an unknown placement or shortcut.
+        ValueError: An unknown placement or shortcut.
     """
     return _cifar_resnet(7, input_shape, outputs, dropout, placement, shortcut)
 
@@ -93,5 +99,8 @@ def resnet56(
     placement: str = "before_classifier",
     shortcut: str = "A",
 ) -> nn.Sequential:
-    """As :func:`resnet44`, of 56 layers (9 blocks a stage): 853,018 parameters (855,770 with shortcut B)."""
+    """Build the network of 56 layers, 9 blocks per stage: 853,018 parameters on CIFAR-10 (855,770 with B).
+
+    See :func:`resnet44` for arguments and errors.
+    """
     return _cifar_resnet(9, input_shape, outputs, dropout, placement, shortcut)

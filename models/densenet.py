@@ -18,19 +18,20 @@ def densenet(
     dropout: float = 0.5,
     placement: str = "before_classifier",
 ) -> DenseNet:
-    """torchvision's DenseNet as DenseNet-BC of 100 layers, growth 12: 769,162 parameters on CIFAR-10.
+    """Build torchvision's DenseNet as DenseNet-BC of 100 layers, growth 12: 769,162 parameters on CIFAR-10.
 
-    The paper says no more than "DenseNet"; this is the CIFAR network of its authors with the count nearest to the
-    other networks (O). The stem is one 3x3 convolution of stride 1 without BN, ReLU and pool, since each dense layer
-    begins with its own.
+    The paper only says "DenseNet". This is the network of DenseNet's authors for CIFAR whose number of
+    parameters is nearest to the other networks (O). The stem is one 3x3 convolution of stride 1 without BN,
+    ReLU and pool, since each dense layer begins with its own.
 
     Args:
         input_shape: (C, H, W), H and W at least 4 (two transitions halve them).
-        outputs: number of classes.
-        dropout, placement: see :func:`models.residual.place_dropout`; a block is a dense layer, as in Huang et al.
+        outputs: Number of classes.
+        dropout: Rate; see :func:`models.residual.place_dropout`.
+        placement: See :func:`models.residual.place_dropout`. A block is a dense layer, as in Huang et al.
 
     Raises:
-        ValueError: images too small, or an unknown placement.
+        ValueError: The images are too small, or an unknown placement.
     """
     channels, height, width = input_shape
     if min(height, width) < 4:

@@ -8,31 +8,40 @@ LOWEST_WORD = torch.iinfo(torch.int64).min
 
 
 def cheap_mask(x: Tensor, keep: int) -> Tensor:
-    """Zeros and ones in the shape, data type and memory layout of ``x``; each is one with probability ``keep``/65536.
+    """Return zeros and ones in the shape, data type and memory layout of ``x``.
 
-    Draws ceil(numel / 4) 64-bit words from torch's default CPU generator, four decisions a word.
+    Draws ceil(numel / 4) 64-bit words from torch's default CPU generator, four decisions per word.
+
+    Args:
+        x: A tensor on the CPU.
+        keep: Each element is one with probability ``keep`` / 65536.
     """
-    # random_() without bounds leaves the sign bit 0, which would drop every fourth element's half of the range
+    # random_() without bounds leaves the sign bit 0, which would halve the range of every fourth element
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(LOWEST_WORD, None)
     bits = words.view(torch.int16)[: x.numel()]
-    # comparing in place, int16 to int16, is what vectorises; <= rather than <, so that keep = 65536 still fits
+    # comparing in place, int16 to int16, is vectorised; <= instead of <, so that keep = 65536 still fits
     mask = bits.le_(keep - LEVELS // 2 - 1).to(x.dtype)
-    # a mask in another layout than its activation would cost as much again as was saved
+    # a mask in another layout than its activation costs as much as was saved
     return mask.as_strided(x.shape, torch.empty_like(x, device="meta").stride())
 
 
 class Dropout(nn.Module):
-    """Sets each element to zero with probability ``p`` and scales the others by 1 / (1 - p), in training only.
+    """Set each element to zero with probability ``p`` and scale the others by 1 / (1 - p), only in training.
 
-    On a CPU the rate is p rounded to 1/65536, and the scale is that of the rounded rate, so that the expectation is
-    the input (in a 16-bit type up to that type's rounding of the scale). On any other device it is
-    ``torch.nn.functional.dropout``. Masks come from torch's default generator: the same state gives the same mask.
+    On a CPU ``p`` is rounded to a multiple of 1/65536, and the scale is that of the rounded rate, so that
+    the expectation is the input (in a 16-bit type up to the rounding of the scale). On any other device it
+    is ``torch.nn.functional.dropout``. Masks are drawn from torch's default generator: the same state gives
+    the same mask.
 
     Args:
-        p: probability of a zero, in [0, 1).
+        p: Probability of a zero, in [0, 1).
 
     Raises:
         ValueError: ``p`` is out of range.
+
+    Example:
+        >>> Dropout(0.5).eval()(torch.ones(3))
+        tensor([1., 1., 1.])
     """
 
     def __init__(self, p: float = 0.5) -> None:
@@ -42,7 +51,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape and floating-point type; the same comes out."""
+        """Return a tensor of the same shape and floating-point type."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":

@@ -6,19 +6,20 @@ from models.dropout import Dropout
 
 
 def lenet(input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5) -> nn.Sequential:
-    """Two 5x5 convolutions of 20 and 50 filters, pools of 3 and 2, 500 hidden units: 132,220 parameters on 28x28 (E).
+    """Build LeNet: 132,220 parameters on 28x28 (E).
 
-    Dropout (0.5: P) stands after the pooling (E): before it, the maximum would be taken over dropped and doubled
-    values, which no evaluation sees again. The convolutions are unpadded; on images under 22 pixels (8x8 digits),
-    where two of them and the pools leave nothing, they are padded by 2 (O).
+    Two 5x5 convolutions of 20 and 50 filters, pools of 3 and 2, and 500 hidden units. Dropout (0.5: P)
+    follows the pooling (E): before it, the maximum would be taken over dropped and doubled values, which do
+    not occur in evaluation. The convolutions are not padded, except on images below 22 pixels (8x8 digits),
+    of which nothing would be left: there they are padded by 2 (O).
 
     Args:
         input_shape: (1, H, W), H and W at least 6.
-        outputs: number of classes.
-        dropout: rate after both pools and after the hidden layer.
+        outputs: Number of classes.
+        dropout: Rate after both pools and after the hidden layer.
 
     Raises:
-        ValueError: more than one channel, or images too small.
+        ValueError: The images have more than one channel, or are too small.
     """
     channels, *sides = input_shape
     if channels != 1:
@@ -31,7 +32,7 @@ def lenet(input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0
 
     def stage(inputs: int, filters: int, pool: int) -> list[nn.Module]:
         convolution = nn.Conv2d(inputs, filters, 5, padding=padding)
-        # ReLU and the maximum commute, value and gradient alike; after the pool ReLU has fewer elements to do
+        # ReLU and the maximum commute, in value and gradient; after the pool ReLU has fewer elements
         return [
             convolution,
             nn.BatchNorm2d(filters),

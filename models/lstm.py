@@ -7,23 +7,26 @@ from models.dropout import Dropout
 
 
 class LSTMLanguageModel(nn.Module):
-    """Embedding, LSTM layers and a linear output over tokens, with the hidden state carried from call to call.
+    """Embedding, LSTM layers and a linear output over tokens. The hidden state is carried from call to call.
 
-    Dropout stands on each layer's input and on the output, never on the recurrence (Z).
+    Dropout is applied to each layer's input and to the output, never to the recurrence (Z).
 
-    The state lives in the buffers ``hidden_state`` and ``cell_state`` (layers, B, hidden), which no ``state_dict``
-    contains; each forward replaces them by new, detached tensors, in training and evaluation alike. With B = 0, as
-    after :meth:`reset_state`, the next forward starts from zeros for whatever batch comes.
+    The state is in the buffers ``hidden_state`` and ``cell_state`` (layers, B, hidden), which ``state_dict``
+    leaves out. Each forward replaces them with new, detached tensors, in training and in evaluation. After
+    :meth:`reset_state` B is 0, and the next forward starts from zeros, whatever its batch size.
 
     Args:
-        vocabulary: number of distinct tokens.
-        embedding, hidden, layers: sizes.
-        dropout: rate, in [0, 1).
-        norm: batch normalisation over the features of each layer's output (E).
-        init: all weights and biases but the norm's are drawn from U(-init, init) (Z); None leaves PyTorch's.
+        vocabulary: Number of different tokens.
+        embedding: Features of a token.
+        hidden: Units of a layer.
+        layers: How many layers there are.
+        dropout: Rate, in [0, 1).
+        norm: Whether the features of each layer's output are batch-normalised (E).
+        init: All weights and biases except the norm's are drawn from U(-init, init) (Z). ``None`` leaves
+            PyTorch's.
 
     Raises:
-        ValueError: a size or rate out of range.
+        ValueError: A size or rate is out of range.
     """
 
     hidden_state: Tensor
@@ -45,7 +48,7 @@ class LSTMLanguageModel(nn.Module):
                 raise ValueError(f"{name} is {size}: expected 1 or more")
         self.dropout = Dropout(dropout)
         self.embedding = nn.Embedding(vocabulary, embedding)
-        # one module a layer, so that our own dropout stands between them
+        # one module per layer, so that our own dropout can be applied between them
         self.lstms = nn.ModuleList(nn.LSTM(hidden if layer else embedding, hidden) for layer in range(layers))
         self.norms = nn.ModuleList(nn.BatchNorm1d(hidden) if norm else nn.Identity() for _ in range(layers))
         self.decoder = nn.Linear(hidden, vocabulary)
@@ -57,16 +60,16 @@ class LSTMLanguageModel(nn.Module):
             self.register_buffer(name, torch.zeros(layers, 0, hidden), persistent=False)
 
     def reset_state(self) -> None:
-        """Forget the carried state: the next forward starts from zeros."""
+        """Forget the carried state, so that the next forward starts from zeros."""
         layers, _, hidden = self.hidden_state.shape
         self.hidden_state = self.hidden_state.new_zeros(layers, 0, hidden)
         self.cell_state = self.cell_state.new_zeros(layers, 0, hidden)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Tokens (B, T), int64, to logits (B, T, vocabulary); moves the carried state on by T.
+        """Map tokens (B, T), int64, to logits (B, T, vocabulary), and carry the state over these T steps.
 
         Raises:
-            ValueError: the carried state is another batch size's.
+            ValueError: The carried state has another batch size.
         """
         x = self.embedding(tokens.t())  # time first, as cuDNN wants it
         hidden, cell = self._state_for(tokens.shape[0])
@@ -75,7 +78,8 @@ class LSTMLanguageModel(nn.Module):
             x, state = lstm(self.dropout(x), (hidden[layer : layer + 1], cell[layer : layer + 1]))
             x = norm(x.flatten(0, 1)).view_as(x)
             states.append(state)
-        # in the module's own type: under autocast an LSTM returns 16 bits, and takes them back nowhere but there
+        # in the module's own type: under autocast an LSTM returns a state of 16 bits, which it only takes
+        # there
         dtype = self.hidden_state.dtype
         self.hidden_state, self.cell_state = (
             torch.cat(parts).detach().to(dtype) for parts in zip(*states, strict=True)
@@ -103,9 +107,9 @@ def lstm_ptb(
     dropout: float = 0.65,
     init: float | None = 0.04,
 ) -> LSTMLanguageModel:
-    """Zaremba's large network: 66,034,000 parameters with a vocabulary of 10,000 (separate input and hidden biases).
+    """Build Zaremba's large network: 66,034,000 parameters with a vocabulary of 10,000.
 
-    Options are :class:`LSTMLanguageModel`'s.
+    Input and hidden biases are separate. See :class:`LSTMLanguageModel` for arguments and errors.
     """
     return LSTMLanguageModel(vocabulary, embedding, hidden, layers, dropout, norm=False, init=init)
 
@@ -119,7 +123,10 @@ def lstm_ptb_small(
     dropout: float = 0.0,
     init: float | None = 0.1,
 ) -> LSTMLanguageModel:
-    """Zaremba's small network, which a CPU can train: 4,653,200 parameters with a vocabulary of 10,000."""
+    """Build Zaremba's small network, which a CPU can train: 4,653,200 parameters with a vocabulary of 10,000.
+
+    See :class:`LSTMLanguageModel` for arguments and errors.
+    """
     return LSTMLanguageModel(vocabulary, embedding, hidden, layers, dropout, norm=False, init=init)
 
 
@@ -132,5 +139,8 @@ def lstm_char(
     dropout: float = 0.0,
     init: float | None = None,
 ) -> LSTMLanguageModel:
-    """Entropy-SGD's character network, BN after each layer (E): 261,306 parameters with 87 symbols."""
+    """Build Entropy-SGD's character network, BN after each layer (E): 261,306 parameters with 87 symbols.
+
+    See :class:`LSTMLanguageModel` for arguments and errors.
+    """
     return LSTMLanguageModel(vocabulary, embedding, hidden, layers, dropout, norm=True, init=init)

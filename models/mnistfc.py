@@ -12,13 +12,15 @@ HIDDEN = 1024
 def mnistfc(
     input_shape: tuple[int, int, int], outputs: int, *, dropout: float = 0.5, input_dropout: float = 0.0
 ) -> nn.Sequential:
-    """784-1024-1024-10, each hidden layer linear, BN, ReLU, dropout (P): 1,867,786 parameters on 28x28.
+    """Build the network of 784-1024-1024-10 units: 1,867,786 parameters on 28x28.
+
+    A hidden layer is linear, BN, ReLU and dropout (P).
 
     Args:
         input_shape: (C, H, W) of any size; images are flattened.
-        outputs: number of classes.
-        dropout: rate after each hidden layer (0.5: P).
-        input_dropout: rate on the image (0: P; 0.2 in E's code).
+        outputs: Number of classes.
+        dropout: Rate after each hidden layer (0.5: P).
+        input_dropout: Rate on the image (0: P; 0.2 in E's code).
     """
 
     def hidden(inputs: int) -> list[nn.Module]:

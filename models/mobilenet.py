@@ -8,7 +8,7 @@ from torchvision.ops import Conv2dNormActivation
 
 from models.residual import place_dropout, small_stem
 
-# expansion, channels, blocks, stride of the first one; on ImageNet the second stride is 2
+# expansion, channels, blocks, stride of the first block; on ImageNet the second stride is 2
 STAGES = [
     [1, 16, 1, 1],
     [6, 24, 2, 1],
@@ -21,9 +21,10 @@ STAGES = [
 
 
 class ProjectedResidual(InvertedResidual):
-    """An inverted residual whose every block of stride 1 has a shortcut, by a 1x1 convolution where the width changes.
+    """An inverted residual with a shortcut in every block of stride 1.
 
-    A block of expansion 1 keeps its expanding convolution. Both are what the published count for CIFAR contains.
+    The shortcut is a 1x1 convolution if the width changes. A block of expansion 1 keeps its expanding
+    convolution. The published number of parameters for CIFAR includes both.
     """
 
     def __init__(
@@ -48,7 +49,7 @@ class ProjectedResidual(InvertedResidual):
             self.shortcut = nn.Identity() if inputs == outputs else projection
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) -> (N, outputs, ceil(H/stride), ceil(W/stride))"""
+        """Map (N, inputs, H, W) to (N, outputs, ceil(H/stride), ceil(W/stride))."""
         return self.conv(x) if self.shortcut is None else self.conv(x) + self.shortcut(x)
 
 
@@ -59,14 +60,18 @@ def mobilenetv2(
     dropout: float = 0.5,
     placement: str = "before_classifier",
 ) -> MobileNetV2:
-    """torchvision's MobileNetV2 with the stem and one early stride at 1: 2,296,922 parameters on CIFAR-10.
+    """Build torchvision's MobileNetV2 with stem and one early stage of stride 1.
 
-    32x32 ends at 4x4.
+    2,296,922 parameters on CIFAR-10. The last map of a 32x32 image is 4x4.
 
     Args:
         input_shape: (C, H, W) of any size.
-        outputs: number of classes.
-        dropout, placement: see :func:`models.residual.place_dropout`.
+        outputs: Number of classes.
+        dropout: Rate; see :func:`models.residual.place_dropout`.
+        placement: See :func:`models.residual.place_dropout`.
+
+    Raises:
+        ValueError: An unknown placement.
     """
     network = MobileNetV2(num_classes=outputs, inverted_residual_setting=STAGES, block=ProjectedResidual)
     network.features[0][0] = small_stem(input_shape[0], 32)

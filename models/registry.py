@@ -14,6 +14,7 @@ from models.mnistfc import mnistfc
 from models.mobilenet import mobilenetv2
 from models.regnet import regnetx
 from models.resnet import resnet18, resnet50, resnet101
+from models.timm_network import timm_network
 
 Constructor = Callable[..., nn.Module]
 
@@ -22,38 +23,35 @@ def _by_name(*constructors: Constructor) -> dict[str, Constructor]:
     return {constructor.__name__: constructor for constructor in constructors}
 
 
-IMAGES = _by_name(
-    lenet,
-    mnistfc,
-    allcnn_bn,
-    resnet18,
-    resnet50,
-    resnet101,
-    resnet44,
-    resnet56,
-    regnetx,
-    mobilenetv2,
-    densenet,
-)
-TOKENS = _by_name(lstm_ptb, lstm_ptb_small, lstm_char)
+IMAGES: dict[str, Constructor] = {
+    **_by_name(lenet, mnistfc, allcnn_bn, resnet18, resnet50, resnet101, resnet44, resnet56),
+    **_by_name(regnetx, mobilenetv2, densenet),
+    "timm": timm_network,
+}
+TOKENS: dict[str, Constructor] = _by_name(lstm_ptb, lstm_ptb_small, lstm_char)
 
 
 def names() -> list[str]:
-    """Every name that :func:`build` knows."""
+    """Return the names that :func:`build` knows."""
     return [*IMAGES, *TOKENS]
 
 
 def build(name: str, input_shape: tuple[int, ...], outputs: int, **options: object) -> nn.Module:
-    """A freshly initialised network; initial values come from torch's default generator alone.
+    """Return a newly initialised network. Initial values are drawn only from torch's default generator.
 
     Args:
-        name: one of :func:`names`.
+        name: One of :func:`names`.
         input_shape: (C, H, W) for images, () for tokens.
-        outputs: number of classes, or the vocabulary.
-        options: the network's own; its constructor's docstring says which.
+        outputs: Number of classes, or the vocabulary.
+        options: The network's own options; the docstring of its constructor lists them.
 
     Raises:
-        ValueError: an unknown name or option, a value out of range, or inputs that the network cannot take.
+        ValueError: An unknown name or option, a value out of range, or inputs that the network cannot take.
+
+    Example:
+        >>> network = build("lenet", (1, 28, 28), 10, dropout=0.2)
+        >>> sum(parameter.numel() for parameter in network.parameters())
+        132220
     """
     constructor = IMAGES.get(name) or TOKENS.get(name)
     if constructor is None:
@@ -64,7 +62,7 @@ def build(name: str, input_shape: tuple[int, ...], outputs: int, **options: obje
         if option not in known:
             raise ValueError(f"{name} has no option {option!r}: expected one of {', '.join(known)}")
     if outputs < 1:
-        raise ValueError(f"{name} is asked for {outputs} outputs: expected 1 or more")
+        raise ValueError(f"{name} has {outputs} outputs: expected 1 or more")
     if name in TOKENS:
         if input_shape:
             raise ValueError(f"{name} takes tokens, not images of shape {tuple(input_shape)}")

@@ -17,15 +17,19 @@ def regnetx(
     dropout: float = 0.5,
     placement: str = "before_classifier",
 ) -> RegNet:
-    """torchvision's RegNet with the blocks of RegNetX-200MF: 2,321,946 parameters on CIFAR-10.
+    """Build torchvision's RegNet with the blocks of RegNetX-200MF: 2,321,946 parameters on CIFAR-10.
 
-    The stem is 3x3 with stride 1 and 64 channels (32 on ImageNet: the published CIFAR count needs 64), and the first
-    two stages keep the resolution, so that 32x32 ends at 8x8.
+    The stem is 3x3 with stride 1 and 64 channels (32 on ImageNet; the published number of parameters for
+    CIFAR needs 64). The first two stages keep the resolution, so that the last map of a 32x32 image is 8x8.
 
     Args:
         input_shape: (C, H, W) of any size.
-        outputs: number of classes.
-        dropout, placement: see :func:`models.residual.place_dropout`.
+        outputs: Number of classes.
+        dropout: Rate; see :func:`models.residual.place_dropout`.
+        placement: See :func:`models.residual.place_dropout`.
+
+    Raises:
+        ValueError: An unknown placement.
     """
 
     def stem(

@@ -1,4 +1,4 @@
-"""What the residual families share: the stem for small images, and where dropout stands."""
+"""What the residual networks share: the stem for small images, and the placement of dropout."""
 
 from torch import nn
 
@@ -8,7 +8,7 @@ PLACEMENTS = ("before_classifier", "after_block", "none")
 
 
 def small_stem(channels: int, width: int) -> nn.Conv2d:
-    """A 3x3 convolution of stride 1, in place of the 7x7 or strided one that large images want."""
+    """Return a 3x3 convolution of stride 1, in place of the 7x7 or strided one for large images."""
     convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     return convolution
@@ -18,12 +18,14 @@ def place_dropout(network: nn.Module, head: str, block: type[nn.Module], placeme
     """Put dropout of rate ``p`` into a network, in place.
 
     Args:
-        head: name of the classifier, a child of ``network``.
-        block: type of the residual blocks.
-        placement: ``before_classifier`` (O), ``after_block`` (the nearest to P's "after each layer") or ``none``.
+        network: The network.
+        head: Name of the classifier, a child of ``network``.
+        block: Type of the residual blocks.
+        placement: ``before_classifier`` (O), ``after_block`` (nearest to P's "after each layer") or ``none``.
+        p: The rate.
 
     Raises:
-        ValueError: an unknown placement.
+        ValueError: An unknown placement.
     """
     if placement not in PLACEMENTS:
         raise ValueError(f"placement {placement!r} is not known: expected one of {', '.join(PLACEMENTS)}")

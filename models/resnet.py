@@ -31,12 +31,18 @@ def resnet18(
     dropout: float = 0.5,
     placement: str = "before_classifier",
 ) -> ResNet:
-    """torchvision's ResNet-18 with a 3x3 stem of stride 1 and no max-pool: 11,173,962 parameters on CIFAR-10.
+    """Build torchvision's ResNet-18 with a 3x3 stem of stride 1 and no max-pool.
+
+    11,173,962 parameters on CIFAR-10.
 
     Args:
         input_shape: (C, H, W) of any size.
-        outputs: number of classes.
-        dropout, placement: see :func:`models.residual.place_dropout`.
+        outputs: Number of classes.
+        dropout: Rate; see :func:`models.residual.place_dropout`.
+        placement: See :func:`models.residual.place_dropout`.
+
+    Raises:
+        ValueError: An unknown placement.
     """
     return _small(torchvision.models.resnet18, BasicBlock, input_shape, outputs, dropout, placement)
 
@@ -48,7 +54,7 @@ def resnet50(
     dropout: float = 0.5,
     placement: str = "before_classifier",
 ) -> ResNet:
-    """As :func:`resnet18`, of 50 layers: 23,520,842 parameters on CIFAR-10."""
+    """Build ResNet-50 like :func:`resnet18`: 23,520,842 parameters on CIFAR-10."""
     return _small(torchvision.models.resnet50, Bottleneck, input_shape, outputs, dropout, placement)
 
 
@@ -59,5 +65,5 @@ def resnet101(
     dropout: float = 0.5,
     placement: str = "before_classifier",
 ) -> ResNet:
-    """As :func:`resnet18`, of 101 layers: 42,512,970 parameters on CIFAR-10."""
+    """Build ResNet-101 like :func:`resnet18`: 42,512,970 parameters on CIFAR-10."""
     return _small(torchvision.models.resnet101, Bottleneck, input_shape, outputs, dropout, placement)

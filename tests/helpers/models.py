@@ -1,4 +1,4 @@
-"""What the tests of the networks share: small instances, their inputs, and what a forward goes through."""
+"""Helpers for the tests of the networks: small instances, their inputs, and the order of their modules."""
 
 import torch
 from torch import Tensor, nn
@@ -8,26 +8,32 @@ from models.lstm import LSTMLanguageModel
 from models.registry import TOKENS
 
 GREY, COLOUR, DIGITS = (1, 28, 28), (3, 32, 32), (1, 8, 8)
-SMALL = {
-    "lstm_ptb": {"embedding": 12, "hidden": 16}
-}  # for tests that the size of the real one would only slow down
+OWN = [name for name in models.names() if name != "timm"]
+ARCHITECTURES = ["resnet10t", "convnext_atto", "test_vit"]  # of timm: a ResNet, a ConvNeXt, a ViT
+SMALL = {"lstm_ptb": {"embedding": 12, "hidden": 16}}  # the real size only makes tests slower
 
 
 def small(name: str, outputs: int = 7, **chosen: object) -> nn.Module:
-    """The network for 8x8 images, or for few tokens."""
+    """Build a network for 8x8 images, for few tokens, or of timm for 32x32 images."""
+    if name in ARCHITECTURES:
+        return models.build("timm", COLOUR, outputs, arch=name, **chosen)
     return models.build(name, () if name in TOKENS else DIGITS, outputs, **SMALL.get(name, {}) | chosen)
 
 
 def sample(name: str, outputs: int = 7, batch: int = 2) -> Tensor:
-    return torch.randint(outputs, (batch, 5)) if name in TOKENS else torch.randn(batch, *DIGITS)
+    """Return inputs for the network that :func:`small` builds."""
+    if name in TOKENS:
+        return torch.randint(outputs, (batch, 5))
+    return torch.randn(batch, *(COLOUR if name in ARCHITECTURES else DIGITS))
 
 
 def count(network: nn.Module) -> int:
+    """Return the number of parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def train_once(network: nn.Module, inputs: Tensor) -> Tensor:
-    """Forward and backward through the loss that the network is for; every parameter gets a finite gradient."""
+    """Run forward and backward through the network's loss. Every parameter gets a finite gradient."""
     output = network(inputs)
     targets = torch.arange(output.shape[:-1].numel()) % output.shape[-1]
     nn.functional.cross_entropy(output.flatten(0, -2).float(), targets).backward()
@@ -38,6 +44,7 @@ def train_once(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def evaluate(network: nn.Module, inputs: Tensor) -> Tensor:
+    """Return the outputs in evaluation mode, from a fresh state."""
     network.eval()
     if isinstance(network, LSTMLanguageModel):
         network.reset_state()
@@ -46,7 +53,7 @@ def evaluate(network: nn.Module, inputs: Tensor) -> Tensor:
 
 
 def kinds(network: nn.Module, inputs: Tensor) -> list[str]:
-    """The types of the modules without children in the order in which a forward calls them."""
+    """Return the types of the modules without children, in the order in which a forward calls them."""
     order: list[str] = []
     for module in network.modules():
         if not list(module.children()):

@@ -1,4 +1,4 @@
-"""Our dropout: exact rates, independent entries, the activation's layout, and everything else as torch's."""
+"""Our dropout: exact rates, independent entries, the activation's layout, and otherwise torch's behaviour."""
 
 import copy
 import pickle
@@ -14,7 +14,7 @@ RATES = [0.2, 1 / 3, 0.5, 0.65]
 
 
 def kept(p: float, *shape: int) -> Tensor:
-    """1 where an element survives, else 0."""
+    """Return 1 for each element that survives, else 0."""
     return (Dropout(p)(torch.ones(shape, dtype=torch.float64)) != 0).double()
 
 

@@ -1,4 +1,4 @@
-"""The image networks' own: where dropout stands, stems, shortcuts."""
+"""What only the image networks have: placements of dropout, stems, shortcuts."""
 
 import copy
 
@@ -64,23 +64,14 @@ def test_mnistfc_drops_after_each_hidden_layer() -> None:
     assert [module.p for module in network if isinstance(module, models.Dropout)] == [0.2, 0.4, 0.4]
 
 
-def test_allcnn_drops_where_told() -> None:
+def test_allcnn_drops_at_its_placement() -> None:
     layer = ["Conv2d", "BatchNorm2d", "ReLU"]
     images, end = torch.randn(2, *DIGITS), [*layer, "AdaptiveAvgPool2d", "Flatten"]
     network = small("allcnn_bn")
     assert kinds(network, images) == ["Dropout", *(layer * 3 + ["Dropout"]) * 2, *layer * 2, *end]
     assert [module.p for module in network if isinstance(module, models.Dropout)] == [0.2, 0.5, 0.5]
-    assert [module.stride[0] for module in network if isinstance(module, nn.Conv2d)] == [
-        1,
-        1,
-        2,
-        1,
-        1,
-        2,
-        1,
-        1,
-        1,
-    ]
+    strides = [module.stride[0] for module in network if isinstance(module, nn.Conv2d)]
+    assert strides == [1, 1, 2, 1, 1, 2, 1, 1, 1]
     assert kinds(small("allcnn_bn", placement="after_each_layer"), images) == [
         *([*layer, "Dropout"]) * 8,
         *end,
@@ -88,7 +79,7 @@ def test_allcnn_drops_where_told() -> None:
 
 
 @each_residual_network
-def test_residual_networks_drop_where_told(name: str) -> None:
+def test_residual_networks_drop_at_their_placement(name: str) -> None:
     images = sample(name)
     order = kinds(small(name), images)
     assert order.count("Dropout") == 1

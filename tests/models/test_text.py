@@ -1,4 +1,4 @@
-"""The LSTMs' own: the plain recurrence, the carried state, dropout and normalisation between the layers."""
+"""What only the LSTMs have: the recurrence, the carried state, dropout and norms between the layers."""
 
 import copy
 
@@ -14,7 +14,7 @@ each_text_network = pytest.mark.parametrize("name", TOKENS)
 
 
 def plain_lstm(network: LSTMLanguageModel, tokens: Tensor) -> Tensor:
-    """Zaremba et al. 2014, equations 1-6, a token at a time from a zero state; no dropout, no norm."""
+    """Compute Zaremba et al. 2014, equations 1-6, token by token from a zero state; no dropout, no norm."""
     size = network.lstms[0].hidden_size
     state = [(torch.zeros(size), torch.zeros(size)) for _ in network.lstms]
     logits = []
@@ -33,7 +33,7 @@ def plain_lstm(network: LSTMLanguageModel, tokens: Tensor) -> Tensor:
 
 def test_lstm_is_the_plain_one_and_carries_its_state() -> None:
     network, tokens = small("lstm_ptb", init=0.8, dropout=0.0), torch.randint(7, (2, 9))
-    pieces = [network(part) for part in tokens.split(4, dim=1)]  # in training: it carries there, too
+    pieces = [network(part) for part in tokens.split(4, dim=1)]  # also carried in training
     expected = torch.stack([plain_lstm(network, line) for line in tokens])
     torch.testing.assert_close(torch.cat(pieces, dim=1), expected)
     network.reset_state()
@@ -76,7 +76,7 @@ def test_lstm_drops_on_each_layer_s_input_and_on_the_output(name: str) -> None:
 
 
 def test_lstm_dropout_is_not_on_the_recurrence() -> None:
-    """With nothing on its input, a layer's state is the same under any dropout."""
+    """Without an input, a layer's state is the same under any dropout."""
     network, tokens = small("lstm_ptb", init=0.8, dropout=0.9, layers=1), sample("lstm_ptb")
     with torch.no_grad():
         network.lstms[0].weight_ih_l0.zero_()
