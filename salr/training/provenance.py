@@ -51,15 +51,19 @@ def _version(package: str) -> str | None:
 def _commit() -> str | None:
     """Return the commit at the first call, marked if tracked files differ from it.
 
-    ``None`` outside a checkout.
+    ``None`` if this file is not part of a repository: an installed package may lie inside somebody else's.
     """
     folder = Path(__file__).parent
-    try:
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=folder, capture_output=True, text=True, check=True, timeout=10
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, check=True, timeout=10
         )
-        status = ["git", "status", "--porcelain", "--untracked-files=no"]
-        changed = subprocess.run(status, cwd=folder, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        commit, changed = git("rev-parse", "HEAD"), git("status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
-    return commit.stdout.strip() + (" with changes" if changed.stdout.strip() else "")
+    return commit + (" with changes" if changed else "")
