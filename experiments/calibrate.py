@@ -2,44 +2,46 @@
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
 from experiments.build import build_parts, device_of, load_data
-from experiments.plan import CellPlan
+from experiments.plan import CellPlan, Network
 from experiments.schema import Config
-from salr.records import check_writable
+from salr.records import atomic, check_writable
 from salr.training import device_name, generator
 
-WARM_UP, TIMED = 2, 5
+BUDGET = 3.0
+"""Seconds that a network is timed for, after its first iteration."""
 
 
-def seconds_a_call(plans: Iterable[CellPlan]) -> dict[tuple[str, str], float]:
+def seconds_a_call(plans: Sequence[CellPlan]) -> dict[Network, float]:
     """Return the seconds of a gradient call by data set and network, for all cells that have something left.
 
     What ``results/calibration.json`` lacks for this device and precision is timed and added to it.
     """
-    times: dict[tuple[str, str], float] = {}
-    for plan in plans:
-        config = plan.config
-        if plan.network in times or not plan.left:
-            continue
+    left = {plan.network: plan.config for plan in plans if plan.seeds_left}
+    times: dict[Network, float] = {}
+    for place, (network, config) in enumerate(left.items(), 1):
         device = device_of(config)
         path = Path(config.results) / "calibration.json"
         known = _read(path)
-        size = f"batch {config.dataset.batch_size}"
-        threads = f"{torch.get_num_threads()} threads"
-        facts = (device_name(device), *plan.network, config.trainer.precision.value, size, threads)
-        name = " / ".join(facts)
+        name = _name(network, config, device)
         if name not in known:
             check_writable(path.parent)
-            print(f"timing {' '.join(plan.network)} ...", flush=True)
+            print(f"timing {' '.join(network)} ({place} of {len(left)})", flush=True)
             known[name] = _measure(config, device)
-            path.write_text(json.dumps(known, indent=1, sort_keys=True))
-        times[plan.network] = known[name]
+            atomic.write(path, json.dumps(known, indent=1, sort_keys=True).encode(), several=True)
+        times[network] = known[name]
     return times
+
+
+def _name(network: Network, config: Config, device: torch.device) -> str:
+    """Return all that a time depends on."""
+    size, threads = f"batch {config.dataset.batch_size}", f"{torch.get_num_threads()} threads"
+    return " / ".join((device_name(device), *network, config.trainer.precision.value, size, threads))
 
 
 def _read(path: Path) -> dict[str, float]:
@@ -54,19 +56,29 @@ def _read(path: Path) -> dict[str, float]:
 
 
 def _measure(config: Config, device: torch.device) -> float:
-    """Return the seconds of one forward and backward pass on a training batch."""
+    """Return the seconds of one forward and backward pass on a training batch.
+
+    The first iteration is a warm-up, unless it takes longer than the budget.
+    """
     dataset = load_data(config, device)
     parts = build_parts(config, 0, dataset, device)
     batch = next(iter(dataset.batches(generator(0, "order"), generator(0, "augmentation"))))
     parts.model.train()
-    begun = 0.0
-    for iteration in range(WARM_UP + TIMED):
-        if iteration == WARM_UP:
-            begun = time.perf_counter()
+
+    def iteration() -> float:
+        begun = time.perf_counter()
         if batch.restart:
             parts.model.reset_state()  # type: ignore[operator]
         parts.model.zero_grad()
         loss = parts.task.loss(parts.model, batch)
         loss.backward()
         loss.item()  # waits for the device
-    return (time.perf_counter() - begun) / TIMED
+        return time.perf_counter() - begun
+
+    first = iteration()
+    if first > BUDGET:
+        return first
+    times: list[float] = []
+    while sum(times) < BUDGET:
+        times.append(iteration())
+    return sum(times) / len(times)

@@ -1,9 +1,10 @@
-"""Hand cells to a Hydra launcher, which trains them in its own processes, here or on a cluster."""
+"""Hand jobs to a Hydra launcher, which trains them in its own processes, here or on a cluster."""
 
 import importlib
 import os
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from hydra._internal.callbacks import Callbacks
@@ -13,9 +14,8 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import DictConfig
 
 from experiments.cell import train_and_print
-from experiments.request import Cell
-from experiments.schema import ConfigError
-from experiments.schema.compose import checked
+from experiments.cli import attempt, worst
+from experiments.schema import ConfigError, load
 from experiments.schema.overrides import hydra, quoted
 from experiments.schema.paths import PROJECT
 
@@ -44,40 +44,48 @@ def check_launcher(launcher: str) -> None:
         raise ConfigError("there is no srun here; expected a machine from which jobs are submitted to Slurm")
 
 
-def launch(cells: Sequence[Cell], launching: Sequence[str]) -> None:
-    """Train each cell as one job of the launcher, and wait for all jobs. The records say what became of them.
+def launch(jobs: Sequence[Sequence[Sequence[str]]], results: str, launching: Sequence[str]) -> None:
+    """Train jobs on a launcher's machines, and wait for all of them. The records say what became of the runs.
 
     Args:
-        cells: at least one, all with the same results folder.
+        jobs: of each the cells that it trains, as overrides.
+        results: the folder of the records.
         launching: ``hydra/launcher=...`` and its values.
 
     Raises:
         ConfigError: the launcher refuses its values.
     """
     # A node may have another working folder, in which a relative path means another place.
-    results = f"results={quoted(str(Path(cells[0].config.results).absolute()))}"
+    folder = str(Path(results).absolute())
     # Jobs start in the folder of this command, and must find the project's packages.
     paths = (str(PROJECT), os.environ.get("PYTHONPATH"))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     loader = hydra().config_loader()
     try:
-        config = loader.load_configuration("config", [*launching, results], run_mode=RunMode.MULTIRUN)
+        config = loader.load_configuration(
+            "job", [*launching, _override("results", folder)], RunMode.MULTIRUN
+        )
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=HydraContext(config_loader=loader, callbacks=Callbacks()),
             task_function=train_job,
             config=config,
         )
-        launcher.launch([[*cell.overrides, *_tags(cell), results] for cell in cells], initial_job_idx=0)
+        cells = [[[*overrides, _override("results", folder)] for overrides in job] for job in jobs]
+        launcher.launch([[f"cells={_literal(job)}"] for job in cells], initial_job_idx=0)
     except HydraException as error:
         raise ConfigError(str(error).splitlines()[0]) from error
 
 
-def train_job(composed: DictConfig) -> int:
-    """Train the cell that a launcher has composed in the job's process. Returns the exit code."""
-    return train_and_print(checked(composed))
+def train_job(job: DictConfig) -> int:
+    """Train the cells of a job, in the job's process. Returns the most severe exit code."""
+    return worst(attempt(partial(train_and_print, load(list(overrides)))) for overrides in job.cells)
 
 
-def _tags(cell: Cell) -> list[str]:
-    """Return the override for tags that the cell's own overrides do not have."""
-    tags = cell.config.tracker.tags
-    return [f"tracker.tags=[{','.join(tags)}]"] if tags else []
+def _override(name: str, value: str) -> str:
+    return f"{name}={quoted(value)}"
+
+
+def _literal(cells: Sequence[Sequence[str]]) -> str:
+    """Return lists of words as Hydra reads them literally."""
+    lists = (f"[{','.join(map(quoted, words))}]" for words in cells)
+    return f"[{','.join(lists)}]"

@@ -1,55 +1,60 @@
 """What a set of cells costs before it is trained. Does not import torch."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.records import folder_of, records_of
-from experiments.schema import Config
+from experiments.records import records_of
+from experiments.schema import Cell, Config
 
-DEVICES = (1, 8, 64)
+Network = tuple[str, str]
+"""Data set and network, which decide how long a gradient call takes."""
 
 
 @dataclass(frozen=True)
 class CellPlan:
-    """One cell: its runs, those that have ended, and the gradient calls of one run."""
+    """One cell: the seeds that are left, and the gradient calls of one run."""
 
-    config: Config
+    cell: Cell
     runs: int
-    done: int
+    seeds_left: tuple[int, ...]
     gradient_calls: float
+
+    @property
+    def config(self) -> Config:
+        return self.cell.config
+
+    @property
+    def done(self) -> int:
+        """Runs that have ended."""
+        return self.runs - len(self.seeds_left)
 
     @property
     def left(self) -> float:
         """Gradient calls still to be made."""
-        return (self.runs - self.done) * self.gradient_calls
+        return len(self.seeds_left) * self.gradient_calls
 
     @property
-    def network(self) -> tuple[str, str]:
-        """Data set and network, which decide how long a gradient call takes."""
+    def network(self) -> Network:
         return self.config.dataset.name, self.config.model.title
 
 
-def plan(configs: Iterable[Config]) -> list[CellPlan]:
+def plan(cells: Iterable[Cell]) -> list[CellPlan]:
     """Return one plan per cell. A cell that several tables share is planned once."""
     plans: dict[Path, CellPlan] = {}
-    for config in configs:
-        folder = folder_of(config)
+    for cell in cells:
+        config = cell.config
+        records = records_of(config)
+        folder = records[0].folder.parent
         if folder not in plans:
-            records = records_of(config)
-            done = sum(record.state().settled for record in records)
+            left = tuple(record.seed for record in records if not record.state().settled)
             calls = config.epochs * config.dataset.iterations * config.optimizer.gradient_calls
-            plans[folder] = CellPlan(config, len(records), done, calls)
+            plans[folder] = CellPlan(cell, len(records), left, calls)
     return list(plans.values())
 
 
-def text(plans: Sequence[CellPlan], seconds_a_call: Mapping[tuple[str, str], float] | None = None) -> str:
-    """Return one line per cell and a total.
-
-    Args:
-        plans: of all cells.
-        seconds_a_call: seconds of a gradient call by data set and network, to estimate the time left.
-    """
+def text(plans: Sequence[CellPlan]) -> str:
+    """Return one line per cell and a total: runs, epochs and the gradient calls that are left."""
     lines = [f"{'cell':<46} {'runs':>5} {'done':>5} {'epochs':>6} {'gradient calls left':>20}"]
     for cell in plans:
         config = cell.config
@@ -58,10 +63,6 @@ def text(plans: Sequence[CellPlan], seconds_a_call: Mapping[tuple[str, str], flo
         )
     runs, done, left = sum(c.runs for c in plans), sum(c.done for c in plans), sum(c.left for c in plans)
     lines.append(f"{f'{len(plans)} cells':<46} {runs:>5} {done:>5} {'':>6} {left:>20,.0f}")
-    if seconds_a_call is not None:
-        seconds = sum(cell.left * seconds_a_call[cell.network] for cell in plans if cell.left)
-        shares = ", ".join(f"{duration(seconds / number)} on {number}" for number in DEVICES)
-        lines.append(f"Time left, estimated from a few iterations on this device: {shares}")
     return "\n".join(lines)
 
 
@@ -70,4 +71,4 @@ def duration(seconds: float) -> str:
     for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.0f} s"
+    return f"{max(seconds, 0):.0f} s"

@@ -1,19 +1,10 @@
 """From the words of a command line to the cells that they ask for. Does not import torch."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from experiments.paper.tables import PRESETS, table_cells
-from experiments.schema import Config, ConfigError, load
+from experiments.schema import Cell, ConfigError, load
 from experiments.schema.overrides import check_choice, expand, parse
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A checked configuration and the overrides that compose it."""
-
-    config: Config
-    overrides: tuple[str, ...]
 
 
 def requested(words: Sequence[str], multirun: bool = False) -> list[Cell]:

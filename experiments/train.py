@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
     if launching:
         from experiments.launch import launch
 
-        launch(cells, launching)
+        launch([[cell.words()] for cell in cells], configs[0].results, launching)
         codes = list(map(recorded, configs))
     else:
         codes = [attempt(partial(train_and_print, config)) for config in configs]

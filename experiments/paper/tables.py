@@ -1,5 +1,6 @@
-"""The cells of the paper's tables as configurations. Imports neither torch nor SciPy, for every command line needs it."""
+"""The cells of the paper's tables as configurations. Imports neither torch nor SciPy: every command needs it."""
 
+import copy
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,12 +9,14 @@ from functools import cache
 from omegaconf import OmegaConf
 
 from experiments.paper.published import TABLES, optimizer_of, table_rows
-from experiments.schema import Config, ConfigError, load
+from experiments.schema import Cell, Config, ConfigError
+from experiments.schema.compose import Choices, load_all
+from experiments.schema.overrides import GROUPS
 from experiments.schema.paths import CONFIGS
 from salr.reporting import Published
 
 PRESETS = ("paper", "short", "smoke")
-"""The paper's budgets; a tenth of them; one epoch on embedded data, which reproduces nothing and takes minutes."""
+"""The paper's budgets; a tenth of them; one epoch on embedded data, which takes minutes and reproduces nothing."""
 
 _SMOKE_DATA = {
     "mnist": "digits",
@@ -26,19 +29,14 @@ _SMOKE_TEXT = {"lstm_ptb": "lstm_ptb_small", "lstm_char": "lstm_char"}
 
 
 @dataclass(frozen=True)
-class TableCell:
-    """What the paper prints, and the configuration that measures it.
-
-    ``overrides`` compose the configuration, tags aside.
-    """
+class TableCell(Cell):
+    """The cell that measures what the paper prints. Its overrides do not have its tags."""
 
     published: Published
-    config: Config
-    overrides: tuple[str, ...]
 
 
 @cache
-def choices_of(experiment: str) -> list[tuple[str, str, str]]:
+def choices_of(experiment: str) -> list[Choices]:
     """Return data set, network and optimizer of every cell of an experiment, in the file's order."""
     products = OmegaConf.load(CONFIGS / "experiment" / f"{experiment}.yaml").cells
     axes = [[product[name].split(",") for name in ("dataset", "model", "optimizer")] for product in products]
@@ -46,31 +44,52 @@ def choices_of(experiment: str) -> list[tuple[str, str, str]]:
 
 
 def table_cells(number: int, preset: str, overrides: Sequence[str]) -> list[TableCell]:
-    """Return the cells of a table, in the paper's order.
+    """Return the cells of a table, in the paper's order (see :func:`cells_of_tables`)."""
+    return cells_of_tables([number], preset, overrides)[number]
+
+
+def cells_of_tables(
+    numbers: Sequence[int], preset: str, overrides: Sequence[str]
+) -> dict[int, list[TableCell]]:
+    """Return the cells of tables by the tables' numbers, in the paper's order.
 
     Args:
-        number: 1 to 9.
+        numbers: from 1 to 9.
         preset: one of :data:`PRESETS`.
         overrides: for all cells: seeds, precision, the results folder.
 
     Raises:
         ConfigError: before anything is trained.
     """
-    if number not in TABLES:
-        raise ConfigError(f"table {number}: expected one of {TABLES[0]} to {TABLES[-1]}")
+    for number in numbers:
+        if number not in TABLES:
+            raise ConfigError(f"table {number}: expected one of {TABLES[0]} to {TABLES[-1]}")
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset}: expected one of {', '.join(PRESETS)}")
-    wanted = {(cell.dataset, cell.network, optimizer_of(cell)): cell for cell in table_rows(number)}
-    cells = []
-    for dataset, model, optimizer in choices_of(f"table{number}"):
-        chosen = [*_choose(dataset, model, preset), f"optimizer={optimizer}", *overrides]
-        config = load(chosen)
-        if preset == "short":
-            chosen.append(f"trainer.epochs={max(1, config.epochs // 10)}")
-            config = load(chosen)
-        config.tracker.tags = [*(config.tracker.tags or []), *_tags(preset, (dataset, model, optimizer))]
-        cells.append(TableCell(wanted[dataset, model, optimizer], config, tuple(chosen)))
-    return cells
+    printed = [(number, choices) for number in numbers for choices in choices_of(f"table{number}")]
+    words = {choices: (*_shortened(choices, preset), *overrides) for _, choices in printed}
+    configs: dict[Choices, Config] = {}
+    for shared in dict.fromkeys(words.values()):
+        alike = [choices for choices in words if words[choices] == shared]
+        trained = [_trained(choices, preset) for choices in alike]
+        configs |= dict(zip(alike, load_all(trained, shared), strict=True))
+    tables: dict[int, list[TableCell]] = {number: [] for number in numbers}
+    for number, choices in printed:
+        wanted = {(cell.dataset, cell.network, optimizer_of(cell)): cell for cell in table_rows(number)}
+        cell = _cell(choices, preset, configs[choices], words[choices])
+        tables[number].append(TableCell(cell.config, cell.overrides, wanted[choices]))
+    return tables
+
+
+def _cell(choices: Choices, preset: str, loaded: Config, words: Sequence[str]) -> Cell:
+    config = copy.deepcopy(loaded)
+    chosen = [f"{group}={name}" for group, name in zip(GROUPS, _trained(choices, preset), strict=False)]
+    overrides = [*chosen, *words]
+    if preset == "short" and config.trainer.epochs is None:
+        config.trainer.epochs = max(1, config.epochs // 10)
+        overrides.append(f"trainer.epochs={config.trainer.epochs}")
+    config.tracker.tags = [*(config.tracker.tags or []), *_tags(preset, choices)]
+    return Cell(config, tuple(overrides))
 
 
 def tag(number: int, preset: str) -> str:
@@ -78,19 +97,22 @@ def tag(number: int, preset: str) -> str:
     return f"table{number}" + ("" if preset == "paper" else f"-{preset}")
 
 
-def _tags(preset: str, cell: tuple[str, str, str]) -> list[str]:
+def _tags(preset: str, cell: Choices) -> list[str]:
     """Return the tags of every table that shows the cell, whichever of them trains it."""
     return [tag(number, preset) for number in TABLES if cell in choices_of(f"table{number}")]
 
 
-def _choose(dataset: str, model: str, preset: str) -> list[str]:
+def _trained(choices: Choices, preset: str) -> Choices:
+    """Return the data set, network and optimizer that a preset trains for a printed cell."""
     if preset != "smoke":
-        return [f"dataset={dataset}", f"model={model}"]
-    smaller = ["model.embedding=16", "model.hidden=16"] if model in _SMOKE_TEXT else []
-    return [
-        f"dataset={_SMOKE_DATA[dataset]}",
-        f"model={_SMOKE_TEXT.get(model, 'mnistfc')}",
-        "trainer.epochs=1",
-        "trainer.workers=1",
-        *smaller,
-    ]
+        return choices
+    dataset, model, optimizer = choices
+    return _SMOKE_DATA[dataset], _SMOKE_TEXT.get(model, "mnistfc"), optimizer
+
+
+def _shortened(choices: Choices, preset: str) -> list[str]:
+    """Return the overrides by which a preset makes a cell cheap."""
+    if preset != "smoke":
+        return []
+    smaller = ["model.embedding=16", "model.hidden=16"] if choices[1] in _SMOKE_TEXT else []
+    return ["trainer.epochs=1", "trainer.workers=1", *smaller]

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from experiments.cell import train_cell
 from experiments.cli import ExitCode, attempt, code_of, worst
+from experiments.jobs import cut, estimate
 from experiments.launch import LAUNCHERS, check_launcher, launch
 from experiments.paper.published import TABLES
-from experiments.paper.tables import TableCell, table_cells
-from experiments.plan import CellPlan, plan, text
+from experiments.paper.tables import TableCell, cells_of_tables
+from experiments.plan import CellPlan, Network, plan, text
 from experiments.progress import Sweep
-from experiments.records import folder_of, records_of
-from experiments.request import Cell
+from experiments.records import records_of
 from experiments.schema import ConfigError
 from experiments.schema.overrides import check_overrides, is_launching
 from salr.records import State, check_writable
@@ -34,6 +34,7 @@ class TableRequest:
     networks: str
     launcher: str
     plan: bool
+    jobs: int
     override: Sequence[str]
 
     @property
@@ -69,7 +70,11 @@ class TableRequest:
 
     def cells(self) -> list[TableCell]:
         """Return the chosen cells of all tables. Raises ConfigError."""
-        cells = [cell for number in self.numbers for cell in table_cells(number, self.preset, self.overrides)]
+        cells = [
+            cell
+            for table in cells_of_tables(self.numbers, self.preset, self.overrides).values()
+            for cell in table
+        ]
         networks = set(self.chosen_networks)
         if unknown := networks - {cell.published.network for cell in cells}:
             raise ConfigError(f"networks {', '.join(sorted(unknown))}: expected some that the tables have")
@@ -83,67 +88,56 @@ def train_tables(request: TableRequest) -> ExitCode:
         ConfigError, RecordError: before anything is trained.
     """
     launching, cells = request.launching, request.cells()
-    if request.launcher != "local":
+    local = request.launcher == "local"
+    if not local:
         check_launcher(request.launcher)
-    plans = plan(cell.config for cell in cells)
-    seconds = (
-        _times(plans) if request.launcher == "local" else None
-    )  # another launcher's machines are unknown
-    print(text(plans, seconds), flush=True)
+    plans = plan(cells)
+    print(text(plans), flush=True)
+    left = [each for each in plans if each.seeds_left]
     if request.plan:
+        if left:
+            print(estimate(left, _seconds_a_call(left), request.jobs), flush=True)
         return ExitCode.FINISHED
     results = Path(cells[0].config.results)
     check_writable(results)
-    if request.launcher == "local":
-        codes = _train(plans, seconds or {})
-    else:
-        codes = _launch(plans, cells, [*LAUNCHERS[request.launcher], *launching])
-    if SHARPNESS_TABLE in request.numbers:
-        codes += _measure_sharpness(
-            [cell for cell in cells if cell.published.table == SHARPNESS_TABLE], request.preset
+    codes = []
+    if left:
+        codes = (
+            _train(left) if local else _launch(left, request.jobs, [*LAUNCHERS[request.launcher], *launching])
         )
+    codes.append(code_of(record.state() for each in plans for record in records_of(each.config)))
+    if SHARPNESS_TABLE in request.numbers:
+        measured = [cell for cell in cells if cell.published.table == SHARPNESS_TABLE]
+        codes += _measure_sharpness(measured, request.preset)
     from experiments.report import make_report
 
-    missing = make_report(
-        request.numbers, request.preset, request.overrides, results, request.chosen_networks
-    )
+    chosen = (request.numbers, request.preset, request.overrides)
+    missing = make_report(*chosen, results, request.chosen_networks)
     return worst([*codes, ExitCode.FAILED if missing else ExitCode.FINISHED])
 
 
-def _times(plans: Sequence[CellPlan]) -> dict[tuple[str, str], float] | None:
-    """Return the seconds of gradient calls; None, without loading torch, if nothing is left."""
-    if not any(cell.left for cell in plans):
-        return None
-    from experiments.calibrate import seconds_a_call
+def _train(plans: Sequence[CellPlan]) -> list[ExitCode]:
+    """Train cell after cell; one that fails does not stop the others."""
+    sweep = Sweep(plans)
+    codes = []
+    for place, each in enumerate(plans, 1):
+        print(f"[{place}/{len(plans)}]", end=" ", flush=True)
+        codes.append(code_of(train_cell(each.config, sweep.watch(each.config)).values()))
+    return codes
+
+
+def _launch(plans: Sequence[CellPlan], jobs: int, launching: Sequence[str]) -> list[ExitCode]:
+    """Hand all that is left to the launcher, in jobs of about equal cost."""
+    seconds = _seconds_a_call(plans)
+    print(estimate(plans, seconds, jobs), flush=True)
+    launch([job.cells for job in cut(plans, seconds, jobs)], plans[0].config.results, launching)
+    return []
+
+
+def _seconds_a_call(plans: Sequence[CellPlan]) -> dict[Network, float]:
+    from experiments.calibrate import seconds_a_call  # loads torch
 
     return seconds_a_call(plans)
-
-
-def _train(plans: Sequence[CellPlan], seconds_a_call: dict[tuple[str, str], float]) -> list[ExitCode]:
-    """Train cell after cell; one that fails does not stop the others."""
-    left = [cell for cell in plans if cell.left]
-    sweep = Sweep(left, seconds_a_call)
-    codes = []
-    for place, cell in enumerate(left, 1):
-        print(f"[{place}/{len(left)}]", end=" ", flush=True)
-        codes.append(code_of(train_cell(cell.config, sweep.watch(cell.config)).values()))
-    return [*codes, _recorded(plans)]
-
-
-def _launch(
-    plans: Sequence[CellPlan], cells: Sequence[TableCell], launching: Sequence[str]
-) -> list[ExitCode]:
-    """Hand every cell that has something left to the launcher, once, whichever tables show it."""
-    by_folder = {folder_of(cell.config): Cell(cell.config, cell.overrides) for cell in cells}
-    left = [by_folder[folder_of(cell.config)] for cell in plans if cell.left]
-    if left:
-        launch(left, launching)
-    return [_recorded(plans)]
-
-
-def _recorded(plans: Sequence[CellPlan]) -> ExitCode:
-    """Return the exit code that follows from the records of all cells."""
-    return code_of(record.state() for cell in plans for record in records_of(cell.config))
 
 
 def _measure_sharpness(cells: Sequence[TableCell], preset: str) -> list[ExitCode]:

@@ -1,6 +1,9 @@
 """From overrides, or from a record, to a checked configuration, or to one line that says what is wrong."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +24,40 @@ def load(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: an unknown choice or key, a wrong type, an impossible value, or parts that do not fit.
     """
-    check_overrides(overrides)
-    try:
-        return checked(_compose(overrides))
-    except (HydraException, OmegaConfBaseException, AssertionError) as error:
-        raise ConfigError(_explain(error, overrides)) from error
+    return checked(_composed(overrides))
+
+
+Choices = tuple[str, str, str]
+"""The files that a cell chooses: data set, network and optimizer."""
+
+
+def load_all(choices: Sequence[Choices], overrides: Sequence[str]) -> list[Config]:
+    """Return what :func:`load` gives for each of the choices with the same other overrides, but faster.
+
+    Hydra takes a tenth of a second for a cell. The groups of a cell refer to each other only by
+    interpolation, which comes later. So each file is composed once, and cells are made of the groups.
+
+    Raises:
+        ConfigError: as :func:`load`.
+    """
+    groups = ("dataset", "model", "optimizer")
+    files = [list(dict.fromkeys(column)) for column in zip(*choices, strict=True)]
+    nodes: dict[tuple[str, str], Any] = {}
+    root = DictConfig({})
+    # The i-th composition takes the i-th file of each group.
+    for place in range(max(map(len, files), default=0)):
+        chosen = [names[min(place, len(names) - 1)] for names in files]
+        words = [*(f"{group}={name}" for group, name in zip(groups, chosen, strict=True)), *overrides]
+        root = _composed(words)
+        nodes |= {
+            (group, name): copy.deepcopy(root[group]) for group, name in zip(groups, chosen, strict=True)
+        }
+    configs = []
+    for cell in choices:
+        for group, name in zip(groups, cell, strict=True):
+            root[group] = nodes[group, name]
+        configs.append(checked(root))
+    return configs
 
 
 def checked(composed: DictConfig) -> Config:
@@ -41,10 +73,18 @@ def checked(composed: DictConfig) -> Config:
 
 def plain(config: Config) -> dict[str, Any]:
     """Return the configuration as YAML and W&B can hold it: no objects, enumerations by name."""
-    structured = OmegaConf.structured(config)
-    container = OmegaConf.to_container(structured, resolve=True, throw_on_missing=True, enum_to_str=True)
-    assert isinstance(container, dict)
-    return {str(name): value for name, value in container.items()}
+    values: dict[str, Any] = _without_enums(asdict(config))
+    return values
+
+
+def _without_enums(value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    if isinstance(value, dict):
+        return {name: _without_enums(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_enums(item) for item in value]
+    return value
 
 
 def recorded(values: Mapping[str, Any]) -> Config:
@@ -83,6 +123,15 @@ def _without_retired(values: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(node, dict):
             node.pop(name, None)
     return {str(name): value for name, value in kept.items()}
+
+
+def _composed(overrides: Sequence[str]) -> DictConfig:
+    """Compose checked overrides. Raises ConfigError, which explains what is wrong."""
+    check_overrides(overrides)
+    try:
+        return _compose(overrides)
+    except (HydraException, OmegaConfBaseException, AssertionError) as error:
+        raise ConfigError(_explain(error, overrides)) from error
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:

@@ -1,5 +1,6 @@
 """The configuration of a cell, and what makes two configurations the same cell."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +9,7 @@ from omegaconf import MISSING, ListConfig
 
 from experiments.schema import dataset, model
 from experiments.schema.dataset import DatasetConfig, ImageDatasetConfig, check_dataset
-from experiments.schema.model import ModelConfig, check_model
+from experiments.schema.model import ModelConfig, check_images, check_model, with_inputs
 from experiments.schema.optimizer import OptimizerConfig, check_optimizer
 from experiments.schema.trainer import TrackerConfig, TrainerConfig, check_trainer
 from salr.checks import check_count, expect
@@ -62,6 +63,21 @@ class Config:
         return chosen
 
 
+@dataclass(frozen=True)
+class Cell:
+    """A checked configuration and the overrides that compose it, but for the tags of its tables."""
+
+    config: Config
+    overrides: tuple[str, ...]
+
+    def words(self, seeds: Sequence[int] | None = None) -> list[str]:
+        """Return overrides that compose the cell elsewhere, with its tags, for some or all of its seeds."""
+        tags = self.config.tracker.tags
+        tagged = [f"tracker.tags=[{','.join(tags)}]"] if tags else []
+        chosen = [] if seeds is None else [f"seeds=[{','.join(map(str, seeds))}]"]
+        return [*self.overrides, *tagged, *chosen]
+
+
 def register() -> None:
     """Make the types known to Hydra, which merges the files of ``configs/`` into them."""
     store = ConfigStore.instance()
@@ -85,14 +101,14 @@ def check(config: Config) -> None:
 def _check_pair(model: ModelConfig, dataset: DatasetConfig) -> None:
     pair = f"model={model.name} on dataset={dataset.name}"
     if model.inputs != dataset.inputs:
-        needs = f"the network takes {model.inputs} inputs, the data set has {dataset.inputs} inputs"
-        raise ValueError(f"{pair}: {needs}; expected the same")
-    channels = model.channels
-    if channels is not None and isinstance(dataset, ImageDatasetConfig) and dataset.channels not in channels:
-        known = " or ".join(map(str, channels))
-        raise ValueError(
-            f"{pair}: the images have {dataset.channels} channels; expected {known} for this network"
-        )
+        kinds = {"image": "images", "tokens": "tokens"}
+        needs = f"the network takes {kinds[model.inputs]}, the data set has {kinds[dataset.inputs]}"
+        # Most networks and data sets are for images: the one for text was probably meant.
+        group, inputs = ("model", dataset.inputs) if dataset.inputs == "tokens" else ("dataset", model.inputs)
+        known = ", ".join(with_inputs(group, inputs))
+        raise ValueError(f"{pair}: {needs}; expected one of {known} for {group}=")
+    if isinstance(dataset, ImageDatasetConfig):
+        check_images(model, (dataset.channels, dataset.height, dataset.width), dataset.classes, pair)
 
 
 def key_of(plain: dict[str, Any], epochs: int) -> dict[str, Any]:

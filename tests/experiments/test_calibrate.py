@@ -1,27 +1,38 @@
-"""What a gradient call takes is timed for what is left, and for that alone."""
+"""A gradient call is timed only for networks that have something left."""
 
 from pathlib import Path
 
 import pytest
 
 from experiments import calibrate
-from experiments.plan import plan, text
+from experiments.plan import plan
 from experiments.records import records_of
-from experiments.schema import load
+from experiments.schema import Cell, load
+from salr.records import State
 
 
-def test_a_finished_cell_does_not_make_the_others_of_its_network_free(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_network_is_timed_once_if_one_of_its_cells_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(calibrate, "_measure", lambda config, device: 0.5)
-    cells = [
-        [f"optimizer={name}", "seeds=1", f"results={tmp_path / 'results'}"] for name in ("sgd", "adam", "sam")
+    words = [
+        (f"optimizer={name}", "seeds=1", f"results={tmp_path / 'results'}") for name in ("sgd", "adam", "sam")
     ]
-    for run in records_of(load(cells[0])):
-        run.write_status("diverged", 1)
-    plans = plan(map(load, cells))
+    cells = [Cell(load(each), each) for each in words]
+    for run in records_of(cells[0].config):
+        run.write_status(State.DIVERGED, 1)
+    plans = plan(cells)
     assert [cell.done for cell in plans] == [1, 0, 0]
-    seconds = calibrate.seconds_a_call(plans)
-    assert seconds == {("digits", "mnistfc"): 0.5}
-    assert "on 1" in text(plans, seconds)
+    assert calibrate.seconds_a_call(plans) == {("digits", "mnistfc"): 0.5}
+    assert capsys.readouterr().out == "timing digits mnistfc (1 of 1)\n"
     assert calibrate.seconds_a_call(plans[:1]) == {}
+    # It is kept.
+    monkeypatch.setattr(calibrate, "_measure", lambda config, device: 7.0)
+    assert calibrate.seconds_a_call(plans) == {("digits", "mnistfc"): 0.5}
+
+
+def test_real_iterations_are_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibrate, "BUDGET", 0.05)
+    words = ("seeds=1", f"results={tmp_path}")
+    (seconds,) = calibrate.seconds_a_call(plan([Cell(load(words), words)])).values()
+    assert seconds > 0
