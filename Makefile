@@ -1,8 +1,9 @@
-# Everything runs in .venv, which is made by the first target that needs it and kept up to date with
-# pyproject.toml and constraints.txt. Choose another interpreter with PYTHON=, more arguments with ARGS=.
+# Everything runs in .venv. The first target that needs it creates it, and later ones keep it up to date with
+# pyproject.toml and constraints.txt. PYTHON= chooses the interpreter, ARGS= adds arguments to a command.
 
 EXTRAS   = experiments,dev
 SEEDS    = 30
+# PRESET is paper, short or smoke; NETWORKS is a list like lenet,mnistfc; LAUNCHER is local, slurm or ray.
 PRESET   = paper
 NETWORKS =
 LAUNCHER = local
@@ -13,28 +14,31 @@ STAMP   = .venv/.installed-$(subst $(comma),-,$(EXTRAS))
 comma   = ,
 PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 SHELL   = /bin/sh
-TABLE   = $(PY) scripts/table.py $(1) --seeds '$(SEEDS)' --preset $(PRESET) --networks '$(NETWORKS)' --launcher $(LAUNCHER) --override $(ARGS)
+TABLE   = $(PY) scripts/table.py $(1) --seeds '$(SEEDS)' --preset $(PRESET) --networks '$(NETWORKS)' \
+          --launcher $(LAUNCHER) --override $(ARGS)
 
-# A command named python3.12 may be there and still not run, or lack venv: only trying tells.
+# A command named python3.12 may exist and still not run, or lack venv. So each one is tried.
 SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo test soak lint format data clean tables $(TABLES) figure3 figure4 plan report bench wandb-sync
+.PHONY: help setup demo train test soak lint format data tables $(TABLES) figure3 figure4 plan report bench \
+        wandb-sync clean
 
 help:  ## list the targets
 	@echo "make TARGET [ARGS=...]"
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(STAMP)  ## make .venv and install everything (the others do it by themselves)
+setup: $(STAMP)  ## create .venv and install everything (the other targets do this if needed)
 
-# The stamp comes last and the stamps of other extras go first, so that an interrupted set-up starts from an empty .venv.
+# The old stamp is removed first and the new one is written last: after an interrupted set-up, .venv is made anew.
 $(STAMP): pyproject.toml constraints.txt
 	@if ! ls .venv/.installed-* > /dev/null 2>&1; then \
 	  for python in $(PYTHONS); do \
 	    if "$$python" -c '$(SUITS)' 2>/dev/null; then found="$$python"; break; fi; \
 	  done; \
 	  if [ -z "$$found" ]; then \
-	    echo "make: no Python 3.11, 3.12 or 3.13 with its venv module found (tried: $(PYTHONS)); name one with PYTHON=/path/to/python" >&2; \
+	    echo "make: no Python 3.11, 3.12 or 3.13 with its venv module found (tried: $(PYTHONS));" \
+	      "name one with PYTHON=/path/to/python" >&2; \
 	    exit 1; \
 	  fi; \
 	  echo "Making .venv with $$("$$found" -V): torch is large, so this takes a few minutes, once."; \
@@ -47,13 +51,16 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP)  ## train SGD, Adam and their SALR forms on embedded digits, 3 seeds: a table and a figure
 	$(PY) scripts/demo.py $(ARGS)
 
+train: $(STAMP)  ## train one cell, as python train.py does: make train ARGS="optimizer=sgd_salr seeds=3"
+	$(PY) train.py $(ARGS)
+
 test: $(STAMP)  ## run the tests on all cores (WORKERS=n for fewer, ARGS="-k name" for some)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
-soak: $(STAMP)  ## run the tests that take longer: fifty kills, ten thousand records, too little memory (WORKERS=, ARGS=)
+soak: $(STAMP)  ## run the tests that take longer: kills, many records, too little memory (WORKERS=, ARGS=)
 	OMP_NUM_THREADS=1 $(PY) -m pytest -m soak -n $(WORKERS) --dist worksteal $(ARGS)
 
-lint: $(STAMP)  ## lint, check the format, check the types
+lint: $(STAMP)  ## check the code, its format and its types
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
@@ -65,7 +72,7 @@ format: $(STAMP)  ## sort the imports and format the code
 data: $(STAMP)  ## download every data set (into SALR_DATA_DIR, else ./datasets)
 	$(PY) scripts/download.py $(ARGS)
 
-tables: $(STAMP)  ## train all nine tables and print them; one: make table1 (SEEDS=, PRESET=paper|short|smoke, NETWORKS=a,b, LAUNCHER=local|slurm|ray, ARGS=)
+tables: $(STAMP)  ## train and print all nine tables; one: make table1 (SEEDS=, PRESET=, NETWORKS=, LAUNCHER=)
 	$(call TABLE,all)
 
 $(TABLES): table%: $(STAMP)
@@ -78,18 +85,18 @@ figure4: NETWORKS = allcnn_bn
 figure4: $(STAMP)  ## train what Figure 4 shows, the All-CNN-BN row of Table 2, and draw it
 	$(call TABLE,2)
 
-plan: $(STAMP)  ## say what the tables still cost, in runs, gradient calls and time on this device
+plan: $(STAMP)  ## show what the tables still cost, in runs, gradient calls and time on this device
 	$(call TABLE,all --plan)
 
-report: $(STAMP)  ## make tables, figures and results/report.html from whatever the records hold
+report: $(STAMP)  ## make tables, figures and results/report.html from the records
 	$(PY) scripts/report.py --seeds '$(SEEDS)' --preset $(PRESET) --override $(ARGS)
 
-bench: $(STAMP)  ## time our steps beside a plain loop's, into results/bench/
+bench: $(STAMP)  ## time every optimizer beside a plain loop, into results/bench/
 	$(PY) -m scripts.bench $(ARGS)
 
-wandb-sync: $(STAMP)  ## upload the runs that W&B has kept offline
+wandb-sync: $(STAMP)  ## upload the runs that W&B kept offline
 	$(PY) -m wandb sync --sync-all results/wandb/wandb $(ARGS)
 
-clean:  ## remove caches and builds; data, results and .venv stay
+clean:  ## remove caches and builds; keep data, results and .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
