@@ -1,4 +1,4 @@
-"""Configurations that try to name code: each is refused in one line, and what it names has not run."""
+"""Configurations that try to run code are refused in one line, and the code does not run."""
 
 import subprocess
 import sys
@@ -105,7 +105,8 @@ from scripts.table import main
 sys.argv = ["table.py"]
 for line in sys.stdin.read().splitlines():
     for launcher in ("local", "slurm"):
-        arguments = ["9", "--preset", "smoke", "--seeds", "1", "--launcher", launcher, "--override", *line.split()]
+        smoke = ["9", "--preset", "smoke", "--seeds", "1"]
+        arguments = [*smoke, "--launcher", launcher, "--override", *line.split()]
         print(launcher, int(attempt(lambda: main(arguments))), flush=True)
 """
 
@@ -129,5 +130,7 @@ def test_neither_does_a_table(planted: dict[str, str]) -> None:
 
 
 def test_a_launchers_value_without_a_launcher_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"hydra\.launcher\.partition=fast: .* --launcher slurm or ray with it$"):
+    with pytest.raises(
+        ConfigError, match=r"hydra\.launcher\.partition=fast: .* --launcher slurm or ray with it$"
+    ):
         table.main(["9", "--override", "hydra.launcher.partition=fast"])

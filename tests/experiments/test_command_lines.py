@@ -311,6 +311,6 @@ def test_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def test_a_value_that_needs_quotes_is_shown_with_them() -> None:
-    with pytest.raises(ConfigError, match="as in \"tracker.project='a&b'\"$"):
+    with pytest.raises(ConfigError, match=r"as in \"tracker\.project='a&b'\"$"):
         load(["tracker.project=a&b"])
     assert load(["tracker.project='a&b'"]).tracker.project == "a&b"

@@ -1,4 +1,4 @@
-"""Several at once on one results folder: each run is trained once, and none is harmed."""
+"""Several processes work on one results folder: each run is trained once, and none is damaged."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""On which devices a cell's runs are trained."""
+"""The devices that a cell's runs are trained on."""
 
 import pytest
 import torch

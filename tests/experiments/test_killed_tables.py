@@ -1,4 +1,4 @@
-"""A table killed three times, wherever it then was, and started again each time: the bytes of one that never stopped."""
+"""A table that is killed three times and restarted is the uninterrupted table, byte for byte."""
 
 import random
 import time
@@ -10,7 +10,7 @@ from tests.helpers.sweeps import sweep, tables
 
 
 def epochs_done(results: Path) -> int:
-    """Of all runs together."""
+    """Return the epochs that all runs have done together."""
     files = [run.folder / "metrics.jsonl" for run in find_runs(results)]
     return sum(file.read_bytes().count(b"\n") for file in files if file.exists())
 
@@ -26,7 +26,7 @@ def test_a_table_killed_three_times_is_the_uninterrupted_one(tmp_path: Path) -> 
             assert run.process.poll() is None
     with sweep(killed, "local") as run:
         assert run.wait(120) == 0, run.output.read_text()
-    assert "goes on after epoch" in run.output.read_text()
+    assert "resumed after epoch" in run.output.read_text()
     with sweep(tmp_path / "whole", "local") as run:
         assert run.wait(120) == 0, run.output.read_text()
     assert tables(killed) == tables(tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""A table through Ray on two nodes of this machine, one of which is killed in the middle: the bytes of a sequential run."""
+"""A table through Ray on two nodes, one of which is killed, is the sequential table, byte for byte."""
 
 import importlib.util
 import os
@@ -24,7 +24,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Ray keeps to itself, and what it leaves goes with the test. Pytest's folder is too long for a socket's path."""
+    """Give Ray a temporary folder of its own. Pytest's folder is too long for the path of a socket."""
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as folder:
         for name, value in {**QUIET, "RAY_TMPDIR": folder}.items():
             monkeypatch.setenv(name, value)
@@ -34,7 +34,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def cluster(quiet: None) -> Iterator[Any]:
-    """A head that runs no jobs, and two nodes of one core."""
+    """Start a head that runs no jobs, and two nodes with one core each."""
     from ray.cluster_utils import Cluster
 
     started = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -47,7 +47,7 @@ def cluster(quiet: None) -> Iterator[Any]:
 
 
 def children(pid: int) -> set[int]:
-    """All processes that descend from one."""
+    """Return the descendants of a process."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -61,7 +61,7 @@ def children(pid: int) -> set[int]:
 
 
 def kill(node: Any) -> set[int]:
-    """A node and all its workers at once, as a power cut would; returns the workers."""
+    """Kill a node and all its workers at once, as a power cut would. Returns the workers."""
     (raylet,) = (info.process.pid for info in node.all_processes["raylet"])
     workers = children(raylet)
     for pid in (raylet, *workers):
@@ -90,7 +90,7 @@ def test_a_table_whose_node_dies_is_the_sequential_one(tmp_path: Path, cluster: 
         assert killed
         assert 0 < len(killed[0].read_metrics()) < LONG
         assert run.wait(240) == 0, run.output.read_text()
-        assert "goes on after epoch" in run.output.read_text()
+        assert "resumed after epoch" in run.output.read_text()
     with sweep(tmp_path / "here", "local") as run:
         assert run.wait(120) == 0, run.output.read_text()
     assert tables(tmp_path / "ray") == tables(tmp_path / "here")

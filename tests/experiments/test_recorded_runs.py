@@ -17,7 +17,7 @@ INTERRUPTED = ["model=resnet44", "optimizer=sgd_salr", "trainer.epochs=2"]
 
 @pytest.fixture
 def results(tmp_path: Path) -> Path:
-    """A copy of the recorded runs: one finished (without its weights), one interrupted after its first epoch."""
+    """Copy the recorded runs: one finished (without its weights), one interrupted after its first epoch."""
     shutil.copytree(RECORDED / "runs", tmp_path / "runs")
     return tmp_path
 

@@ -1,4 +1,4 @@
-"""A run that is killed or interrupted at any moment goes on from its last whole epoch, and ends as if it had never stopped."""
+"""A run that is killed or interrupted resumes at its last whole epoch and ends like an uninterrupted run."""
 
 import random
 import re
@@ -58,7 +58,7 @@ def test_killed_at_any_moment_it_ends_as_if_never_stopped(
     chance, said = random.Random(cell), []
     for kill in range(epochs):
         with command(tmp_path / "here", *killed) as run:
-            # From the start to the end: a kill while it starts, one within each epoch, or while that is being recorded.
+            # One kill while it starts, and one within each epoch or while the epoch is recorded.
             until(lambda: not run.running or epochs_done(tmp_path / "killed") >= kill)  # noqa: B023
             time.sleep(chance.uniform(0, epoch))
             run.send(signal.SIGKILL)
@@ -94,7 +94,7 @@ def test_an_interrupt_ends_cleanly_and_the_same_command_goes_on(
     assert not interrupted.is_claimed()
     with command(tmp_path / "here", *long, f"results={stopped}") as run:
         assert run.wait() == 0
-        assert re.search(r"seed 0: goes on after epoch \d+ of 12", run.text)
+        assert re.search(r"seed 0: resumed after epoch \d+ of 12", run.text)
     for seed, expected in runs(tmp_path / "whole").items():
         assert left(runs(stopped)[seed]) == left(expected)
 
@@ -115,5 +115,5 @@ def test_a_full_disk_ends_a_run_with_one_line_and_it_goes_on_once_there_is_room(
     filler.unlink()
     with command(tmp_path / "here", *long, f"results={results}") as run:
         assert run.wait() == 0, run.text
-        assert re.search(r"seed 0: goes on after epoch \d of 4", run.text)
+        assert re.search(r"seed 0: resumed after epoch \d of 4", run.text)
     assert left(runs(results)[0]) == left(runs(tmp_path / "whole")[0])

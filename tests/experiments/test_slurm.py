@@ -1,4 +1,4 @@
-"""A table through a real Slurm: its daemons on the loopback, a job requeued in the middle, the bytes of a sequential run."""
+"""A table through a real Slurm, with a requeued job, is the sequential table, byte for byte."""
 
 import contextlib
 import getpass
@@ -48,7 +48,7 @@ PartitionName=all Nodes={host} Default=YES
 
 
 def lacking() -> str:
-    """What this machine has not got, as a reason to skip."""
+    """Return what this machine lacks, as a reason to skip."""
     if importlib.util.find_spec("submitit") is None:
         return "needs hydra-submitit-launcher: the extra slurm"
     missing = [name for name in (*DAEMONS, "srun") if shutil.which(name, path=PATH) is None]
@@ -57,7 +57,7 @@ def lacking() -> str:
 
 @pytest.fixture
 def slurm() -> Iterator[dict[str, str]]:
-    """The environment in which a cluster of this one machine is found; its daemons end with the test."""
+    """Start a cluster of this machine for one test, and return the environment that finds it."""
     if reason := lacking():
         pytest.skip(reason)
     # Not pytest's folder: the path of a socket has at most 107 characters, and munge wants it open to all.
@@ -110,7 +110,7 @@ def daemon(command: list[str], log: Path, environment: dict[str, str]) -> Iterat
 
 
 def ask(environment: dict[str, str], *command: str) -> str:
-    """What one of Slurm's commands answers; nothing while the controller does not."""
+    """Return what one of Slurm's commands prints; nothing while the controller does not answer."""
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, timeout=30
     ).stdout

@@ -1,4 +1,4 @@
-"""Text through the whole of training: every optimizer learns, and a killed run ends as if it had not been."""
+"""Runs on text: every optimizer learns, and a killed run ends like an uninterrupted one."""
 
 import os
 import re
@@ -35,7 +35,7 @@ TIMES = {"seconds", "evaluation_seconds"}
 @pytest.mark.parametrize("optimizer", choices("optimizer"))
 @pytest.mark.parametrize("dataset", RECIPES)
 def test_every_optimizer_learns_text(dataset: str, optimizer: str) -> None:
-    """Four short epochs reduce the loss, whatever the method, under the data set's own recipe."""
+    """Four short epochs with the data set's recipe reduce the loss."""
     data = text(iterations=12, batch_size=4, sequence_length=8)
     rows = train(dataset, optimizer, data, "trainer.epochs=4").rows
     before = parts_of(dataset, optimizer, data)[0]
@@ -48,8 +48,11 @@ def test_every_optimizer_learns_text(dataset: str, optimizer: str) -> None:
 
 
 def kill_within_an_epoch(run: Run, overrides: list[str]) -> None:
-    """SIGKILL at the beginning of the second epoch of a process that runs train.py on a tenth of the text."""
-    code = f"import sys; from experiments.train import main; from data import corpora; corpora.PYDOC_LENGTH = {LENGTH}; sys.exit(main(sys.argv[1:]))"
+    """Kill a process that runs train.py on a tenth of the text when its second epoch begins."""
+    code = (
+        "import sys; from experiments.train import main; from data import corpora;"
+        f"corpora.PYDOC_LENGTH = {LENGTH}; sys.exit(main(sys.argv[1:]))"
+    )
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
         [sys.executable, "-c", code, *overrides], cwd=ROOT, env=one_thread, stdout=subprocess.DEVNULL
@@ -80,7 +83,7 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(
 
     assert train_cell(load(killed)) == train_cell(load(whole)) == {0: "finished"}
     shown = capsys.readouterr().out
-    assert "goes on after epoch" in shown
+    assert "resumed after epoch" in shown
     assert re.search(r"epoch 5/5: .*, [\d,]+ tokens/s", shown)
     rows, expected = (
         [{name: value for name, value in row.items() if name not in TIMES} for row in record.read_metrics()]
@@ -96,7 +99,7 @@ def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(
 
 
 def plain(value: object) -> object:
-    """Tensors as lists of their exact values."""
+    """Replace tensors by lists of their exact values."""
     if isinstance(value, torch.Tensor):
         return value.dtype, value.tolist()
     if isinstance(value, dict):

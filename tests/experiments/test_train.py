@@ -1,4 +1,4 @@
-"""The whole command: what it trains, skips, refuses to touch, prints and returns, one after another and side by side."""
+"""The whole command: what it trains, skips, refuses, prints and returns, in sequence and in parallel."""
 
 import os
 import re
@@ -63,7 +63,10 @@ def test_every_seed_is_trained_once_and_summed_up(tmp_path: Path, capsys: pytest
 def test_a_skipped_cell_costs_no_torch(tmp_path: Path) -> None:
     arguments = [*SMALL, "trainer.epochs=1", f"results={tmp_path}"]
     assert train(arguments) == 0
-    script = f"import sys; from experiments.train import main; code = main({arguments!r}); sys.exit(code or 'torch' in sys.modules)"
+    script = (
+        "import sys; from experiments.train import main;"
+        f"code = main({arguments!r}); sys.exit(code or 'torch' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, check=False, capture_output=True, text=True
     )
@@ -86,7 +89,7 @@ def test_a_run_that_another_process_trains_is_left_alone(
 
 
 def test_a_run_that_has_ended_in_the_meantime_is_not_touched(tmp_path: Path) -> None:
-    """Two processes find it open; the one that claims it second finds it done."""
+    """Two processes find the run open; the one that claims it second finds it finished."""
     arguments = [*SMALL, "trainer.epochs=1", f"results={tmp_path}"]
     assert train(arguments) == 0
     before = {path: path.read_bytes() for path in tmp_path.rglob("*.*") if path.is_file()}
@@ -265,7 +268,7 @@ def test_the_most_severe_exit_code_wins(codes: list[int], expected: int) -> None
     assert worst(codes) == expected
 
 
-# Side by side.
+# In parallel.
 
 
 @pytest.mark.parametrize(
@@ -310,14 +313,14 @@ def test_side_by_side_is_one_after_another_and_a_death_costs_one_run(tmp_path: P
         assert pid not in (os.getpid(), beside.process.pid)
         os.kill(pid, signal.SIGKILL)
         assert beside.wait() == 1
-        assert "3 runs on cpu, 2 side by side" in beside.text
+        assert "3 runs on cpu, 2 in parallel" in beside.text
         assert "seed 1: failed: its process ended with exit code -9" in beside.text
         assert "Traceback" not in beside.text
     states = {seed: run.state() for seed, run in runs(results).items()}
     assert states == {0: "finished", 1: "interrupted", 2: "finished"}
     with command(tmp_path / "here", *arguments) as again:
         assert again.wait() == 0
-        assert "seed 1: goes on after epoch" in again.text
+        assert "seed 1: resumed after epoch" in again.text
     for seed, run in runs(results).items():
         assert left(run) == left(alone[seed])
 
@@ -325,7 +328,7 @@ def test_side_by_side_is_one_after_another_and_a_death_costs_one_run(tmp_path: P
 @pytest.mark.soak
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux, which limits a process's data")
 def test_a_batch_too_large_for_the_memory_is_one_line_that_says_what_to_change(tmp_path: Path) -> None:
-    """Too large alone, too: each run is tried again alone before it has failed."""
+    """The batch is too large for one run as well: each run is retried by itself before it fails."""
     large = [
         "model=resnet18",
         "dataset.batch_size=1437",
@@ -338,7 +341,10 @@ def test_a_batch_too_large_for_the_memory_is_one_line_that_says_what_to_change(t
     limited = ["prlimit", f"--data={1200 << 20}", *arguments]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
-    advice = "out of memory: expected a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers (RuntimeError: "
+    advice = (
+        "out of memory: expected a smaller dataset.batch_size, trainer.precision=bf16 "
+        "or fewer trainer.workers (RuntimeError: "
+    )
     for seed, run in runs(tmp_path / "results").items():
         assert run.state() == "failed"
         assert (run.read_json("status.json") or {})["reason"].startswith(advice)
@@ -349,7 +355,7 @@ def test_a_batch_too_large_for_the_memory_is_one_line_that_says_what_to_change(t
 
 
 def test_an_interrupt_stops_all_that_run_side_by_side(tmp_path: Path) -> None:
-    """A terminal sends Ctrl-C to every process, and the parent passes it on besides."""
+    """A terminal sends Ctrl-C to every process, and the parent sends it to its children again."""
     results = tmp_path / "results"
     with command(
         tmp_path / "here", *ALONG, "trainer.epochs=500", "trainer.workers=2", f"results={results}"

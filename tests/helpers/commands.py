@@ -1,4 +1,4 @@
-"""What the tests of training share: command lines in processes that can be killed, and what a run has left on disk."""
+"""Command lines in processes that can be killed, and what their runs leave on disk."""
 
 import contextlib
 import multiprocessing
@@ -26,7 +26,7 @@ TIMES = {"seconds", "evaluation_seconds"}
 
 
 class Command:
-    """``python train.py`` in a folder and a process of its own, forked off in no time from one that has imported torch already."""
+    """``python train.py`` in its own folder and process, forked from one that has already imported torch."""
 
     def __init__(
         self, folder: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
@@ -43,7 +43,7 @@ class Command:
         self.process.start()
 
     def wait(self, seconds: float = 120) -> int:
-        """The exit code, negative for a signal."""
+        """Return the exit code, negative for a signal."""
         self.process.join(seconds)
         if self.process.exitcode is None:
             self.process.kill()
@@ -51,7 +51,7 @@ class Command:
         return self.process.exitcode
 
     def send(self, number: int) -> None:
-        """Unless it has ended already."""
+        """Send a signal, unless the process has ended."""
         assert self.process.pid is not None
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.process.pid, number)
@@ -62,7 +62,7 @@ class Command:
 
     @property
     def text(self) -> str:
-        """What it has printed, errors included."""
+        """What the process has printed, errors included."""
         return self._output.read_text() if self._output.exists() else ""
 
 
@@ -79,7 +79,7 @@ def _command(folder: Path, output: Path, arguments: tuple[str, ...], environment
 
 
 def train(arguments: list[str]) -> int:
-    """What ``python train.py`` returns, in this process."""
+    """Return what ``python train.py`` returns, but in this process."""
     with mock.patch.object(sys, "argv", ["train.py", *arguments]):
         return attempt(lambda: main(arguments))
 
@@ -95,7 +95,7 @@ def command(folder: Path, *arguments: str, **options: Any) -> Iterator[Command]:
 
 
 def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
-    """What the condition gives as soon as it holds."""
+    """Wait until the condition holds, and return its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < end, "waited in vain"
@@ -104,7 +104,7 @@ def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
 
 
 def gone(pid: int) -> bool:
-    """Whether a process has ended; one that nobody has waited for yet has."""
+    """Return whether a process has ended, even if nobody has waited for it."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -114,19 +114,19 @@ def gone(pid: int) -> bool:
 
 
 def runs(results: Path) -> dict[int, Run]:
-    """The runs of the one cell of a results folder, by seed."""
+    """Return the runs of a results folder with one cell, by seed."""
     return {run.seed: run for run in find_runs(results)}
 
 
 def epochs_done(results: Path, seed: int = 0) -> int:
-    """Lines of metrics; safe to ask while the run is at work."""
+    """Return the number of metrics lines; safe while the run is trained."""
     run = runs(results).get(seed)
     path = None if run is None else run.folder / "metrics.jsonl"
     return path.read_bytes().count(b"\n") if path is not None and path.exists() else 0
 
 
 def left(run: Run) -> dict[str, Any]:
-    """All that a run has left, times and provenance aside, in a form that compares to the bit."""
+    """Return all that a run has recorded, except times and provenance, so that it compares bit for bit."""
     state = torch.load(run.folder / "checkpoint.pt", weights_only=True)
     summary, iterations = run.read_json("summary.json") or {}, run.read_json("iterations.json")
     config = run.read_config() or {}

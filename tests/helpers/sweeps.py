@@ -1,4 +1,4 @@
-"""A small table trained through a launcher, in a process of its own, and what it has left."""
+"""A small table that is trained through a launcher in its own process, and what it leaves on disk."""
 
 import contextlib
 import csv
@@ -15,7 +15,7 @@ from salr.reporting.render import TIMES
 from tests.helpers.commands import ROOT
 
 LONG = 20
-"""Epochs: a run takes seconds, so that it can be stopped in the middle."""
+"""Epochs. A run takes seconds, so that it can be stopped halfway."""
 
 
 class Sweep:
@@ -57,13 +57,13 @@ def sweep(
 
 
 def epochs_of(results: Path) -> int:
-    """Epochs that the runs which have not ended have done; safe to ask while they are at work."""
+    """Return the most epochs that a running run has done; safe while it is trained."""
     files = [run.folder / "metrics.jsonl" for run in find_runs(results) if run.state() == "running"]
     return max((file.read_bytes().count(b"\n") for file in files if file.exists()), default=0)
 
 
 def tables(results: Path) -> dict[str, object]:
-    """The tables' bytes, without the columns that hold times."""
+    """Return the tables without the columns that hold times."""
     texts = {path.name: path.read_text() for path in (results / "tables").iterdir()}
     assert {name.rpartition(".")[2] for name in texts} == {"csv", "md", "tex"}
     return {name: _timeless(text) if name.endswith("csv") else text for name, text in texts.items()}

@@ -1,4 +1,4 @@
-"""The scripts that look at finished runs' weights: values against plain twins, records that grow, runs that cannot be measured."""
+"""The scripts that measure finished runs: values against plain twins, records, refusals."""
 
 import copy
 import shutil
@@ -30,7 +30,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
-    """A finished run of LeNet on the embedded digits, last weights and averaged ones."""
+    """Train LeNet on the embedded digits, with and without weight averaging."""
     results = tmp_path_factory.mktemp("trained")
     runs = {}
     for optimizer, more in (("sgd_salr", []), ("swa", ["optimizer.averaging.start=0"])):
@@ -50,7 +50,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
 
 @pytest.fixture
 def run(trained: dict[str, Run], tmp_path: Path) -> Run:
-    """A copy to write into."""
+    """Copy the finished runs, to write into them."""
     return copied(trained["sgd_salr"], tmp_path)
 
 
@@ -68,7 +68,7 @@ def refuse_to_open(*_: object) -> Finished:
 
 
 def definition_1(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
-    """As the paper writes it, in double precision, in one batch."""
+    """Compute Definition 1 as the paper writes it, in double precision and one batch."""
 
     def after(direction: int) -> float:
         moved = copy.deepcopy(model)
