@@ -17,10 +17,26 @@ import models
 from experiments.schema import Config
 from experiments.schema.dataset import RecipeConfig, TextDatasetConfig
 from experiments.schema.model import options
-from experiments.schema.optimizer import BaseConfig, BaseName, OptimizerConfig
+from experiments.schema.optimizer import (
+    BaseConfig,
+    BaseName,
+    MeasureName,
+    OptimizerConfig,
+    ReleasedSALRConfig,
+    SALRConfig,
+)
 from experiments.schema.paths import PROJECT
 from experiments.schema.trainer import Precision, TrackerName
 from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut, WeightAverage, Wrapper
+from salr.sharpness import (
+    AscentDescent,
+    DirectionalCurvature,
+    GradientNorm,
+    Measure,
+    ReleasedMeasure,
+    SAMSharpness,
+    TopEigenvalue,
+)
 from salr.training import (
     Classification,
     LanguageModelling,
@@ -37,14 +53,33 @@ from salr.training import (
     then_cyclic,
 )
 
-WRAPPERS: dict[str, type[Wrapper]] = {
-    "smoothout": SmoothOut,
-    "sam": SAM,
-    "local_entropy": LocalEntropy,
-    "salr": SALR,
-    "released": ReleasedSALR,
+MEASURES: dict[MeasureName, type[Measure]] = {
+    MeasureName.ascent_descent: AscentDescent,
+    MeasureName.gradient_norm: GradientNorm,
+    MeasureName.directional_curvature: DirectionalCurvature,
+    MeasureName.sam: SAMSharpness,
+    MeasureName.top_eigenvalue: TopEigenvalue,
 }
-"""By part of the configuration, from the inside out. A part's fields are the wrapper's arguments."""
+
+
+def _salr(base: Optimizer, part: SALRConfig) -> SALR:
+    bound = math.inf if part.max_factor is None else part.max_factor
+    return SALR(base, MEASURES[part.chosen](**part.values), part.interval, part.shared_noise, bound)
+
+
+def _released(base: Optimizer, part: ReleasedSALRConfig) -> ReleasedSALR:
+    measure = ReleasedMeasure(part.step_scale, part.step_limit, part.descent_steps, part.ascent_steps)
+    return ReleasedSALR(base, measure, part.interval, max_factor=part.cap)
+
+
+WRAPPERS: dict[str, Callable[[Optimizer, Any], Wrapper]] = {
+    "smoothout": lambda base, part: SmoothOut(base, **asdict(part)),
+    "sam": lambda base, part: SAM(base, **asdict(part)),
+    "local_entropy": lambda base, part: LocalEntropy(base, **asdict(part)),
+    "salr": _salr,
+    "released": _released,
+}
+"""By part of the configuration, from the inside out: what puts the part's wrapper around an optimizer."""
 
 
 def device_of(config: Config) -> torch.device:
@@ -104,7 +139,7 @@ def build_optimizer(config: OptimizerConfig, parameters: Iterable[Tensor]) -> Op
     optimizer = _base(config.base, list(parameters))
     for name, wrapper in WRAPPERS.items():
         if (part := getattr(config, name)) is not None:
-            optimizer = wrapper(optimizer, **asdict(part))
+            optimizer = wrapper(optimizer, part)
     return optimizer
 
 

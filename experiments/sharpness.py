@@ -12,12 +12,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from experiments.finished import Finished, Report, open_finished
 from salr.records import Run
 from salr.sharpness import (
-    ascent_descent_sharpness,
+    AscentDescent,
+    SAMSharpness,
     ball_sharpness,
     box_sharpness,
     hessian_eigenvalues,
     hessian_trace,
-    sam_sharpness,
 )
 from salr.training.provenance import provenance
 
@@ -40,11 +40,7 @@ Loss = Callable[[str], Any]
 
 def ascent_descent(loss: Loss, parameters: list[Any]) -> dict[str, float]:
     steps = SETTINGS["descent_steps"], SETTINGS["ascent_steps"]
-    return {
-        "ascent_descent": float(
-            ascent_descent_sharpness(loss("train"), parameters, SETTINGS["gamma"], *steps)
-        )
-    }
+    return {"ascent_descent": float(AscentDescent(SETTINGS["gamma"], *steps)(loss("train"), parameters))}
 
 
 def keskar(loss: Loss, parameters: list[Any]) -> dict[str, float]:
@@ -53,7 +49,7 @@ def keskar(loss: Loss, parameters: list[Any]) -> dict[str, float]:
 
 
 def sam(loss: Loss, parameters: list[Any]) -> dict[str, float]:
-    return {"sam": float(sam_sharpness(loss("train"), parameters, SETTINGS["sam_rho"]))}
+    return {"sam": float(SAMSharpness(SETTINGS["sam_rho"])(loss("train"), parameters))}
 
 
 def ball(loss: Loss, parameters: list[Any]) -> dict[str, float]:

@@ -60,12 +60,10 @@ def check_ascent_descent(gamma: float, descent_steps: int, ascent_steps: int) ->
     check_steps(descent_steps, ascent_steps)
 
 
-def check_released(
-    step_scale: float, step_limit: float, descent_steps: int, ascent_steps: int, cap: float
-) -> None:
-    """Check the values of the measurement in the authors' released code and of its cap on the factor."""
-    for name, value in (("step_scale", step_scale), ("step_limit", step_limit), ("cap", cap)):
-        check_positive(name, value)
+def check_released(step_scale: float, step_limit: float, descent_steps: int, ascent_steps: int) -> None:
+    """Check the values of the measure in the authors' released code."""
+    check_positive("step_scale", step_scale)
+    check_positive("step_limit", step_limit)
     check_steps(descent_steps, ascent_steps, minimum=1)  # the measurement ends at the lower loss
 
 
@@ -85,3 +83,8 @@ def check_local_entropy(
     for name, value in (("scope", scope), ("scope_growth", scope_growth), ("noise", noise)):
         check_at_least(name, value, 0)
     check_fraction("averaging", averaging)
+
+
+def check_bound(name: str, value: float) -> None:
+    """Expect a number > 0, or infinity for no bound."""
+    expect(value > 0, name, value, "a number > 0, or infinity for no bound")

@@ -1,4 +1,7 @@
-"""What methods cost in evaluations of the loss, and how many batches an epoch has. Only the standard library is imported."""
+"""What methods cost in evaluations of the loss, and how many batches an epoch has.
+
+Only the standard library is imported.
+"""
 
 from dataclasses import dataclass
 
@@ -10,12 +13,24 @@ class MeasurementCost:
     Attributes:
         gradients: further gradients of the loss.
         losses: evaluations of the loss without a gradient.
-        shares_gradient: whether the measurement uses the training gradient, which then is not a further one.
+        shares_gradient: whether the measurement uses the training gradient at the present parameters. If
+            nothing else takes that gradient, it is one more.
     """
 
     gradients: int
     losses: int
     shares_gradient: bool
+
+    @property
+    def needs_evaluation(self) -> bool:
+        """Whether the training gradient is not enough."""
+        return self.gradients + self.losses > 0 or not self.shares_gradient
+
+
+GRADIENT_NORM = MeasurementCost(gradients=0, losses=0, shares_gradient=True)
+SAM_SHARPNESS = MeasurementCost(gradients=0, losses=1, shares_gradient=True)
+DIRECTIONAL_CURVATURE = MeasurementCost(gradients=0, losses=2, shares_gradient=True)
+TOP_EIGENVALUE = MeasurementCost(gradients=1, losses=0, shares_gradient=True)
 
 
 def ascent_descent_cost(descent_steps: int, ascent_steps: int) -> MeasurementCost:
@@ -25,8 +40,8 @@ def ascent_descent_cost(descent_steps: int, ascent_steps: int) -> MeasurementCos
 
 
 def released_cost(descent_steps: int, ascent_steps: int) -> MeasurementCost:
-    """Return the cost of the measurement in the authors' released code, which follows the update."""
-    return MeasurementCost(descent_steps + ascent_steps, losses=1, shares_gradient=False)
+    """Return the cost of the authors' released measure: one chain, which starts with the gradient at θ."""
+    return MeasurementCost(descent_steps + ascent_steps - 1, losses=1, shares_gradient=True)
 
 
 def gradient_calls(
@@ -38,8 +53,8 @@ def gradient_calls(
         training_gradients: what the wrapped optimizer takes.
         measurement: what SALR's measurement costs; ``None`` without SALR.
         interval: iterations from one measurement to the next.
-        at_parameters: whether the wrapped optimizer takes its first gradient at the present parameters, so that a
-            measurement can share it. SmoothOut takes it elsewhere.
+        at_parameters: whether the wrapped optimizer takes its first gradient where the measurement takes its
+            own, so that both can share it. SmoothOut takes it elsewhere, and an update moves the parameters.
     """
     if measurement is None:
         return training_gradients

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from experiments.cli import Parser, start
 from salr.reporting.figures import COLOURS, save
-from salr.sharpness import ascent_descent_sharpness, ball_sharpness
+from salr.sharpness import AscentDescent, ball_sharpness
 
 EPSILON, STEPS = 0.1, 8
 THETAS = [
@@ -42,7 +42,7 @@ def measure(theta: float) -> Point:
 
     phi = ball_sharpness(f, [parameter], EPSILON, two_sided=False)
     two_sided = ball_sharpness(f, [parameter], EPSILON)
-    definition_1 = ascent_descent_sharpness(f, [parameter], EPSILON / STEPS, STEPS, STEPS)
+    definition_1 = AscentDescent(EPSILON / STEPS, STEPS, STEPS)(f, [parameter])
     return Point(theta, float(f().detach()), float(phi), float(two_sided), float(definition_1))
 
 

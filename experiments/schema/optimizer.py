@@ -3,12 +3,13 @@
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 
-from omegaconf import MISSING
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from experiments.schema.dataset import ScheduleConfig, check_schedule
 from salr.checks import (
     check_ascent_descent,
     check_at_least,
+    check_bound,
     check_count,
     check_fraction,
     check_local_entropy,
@@ -17,7 +18,15 @@ from salr.checks import (
     expect,
     within,
 )
-from salr.costs import MeasurementCost, ascent_descent_cost, released_cost
+from salr.costs import (
+    DIRECTIONAL_CURVATURE,
+    GRADIENT_NORM,
+    SAM_SHARPNESS,
+    TOP_EIGENVALUE,
+    MeasurementCost,
+    ascent_descent_cost,
+    released_cost,
+)
 from salr.costs import gradient_calls as average_gradient_calls
 
 
@@ -37,20 +46,87 @@ class BaseConfig:
     betas: list[float] | None = None  # only for adam
 
 
+class MeasureName(Enum):
+    """What SALR measures: the classes of ``salr.sharpness``."""
+
+    ascent_descent = "ascent_descent"
+    gradient_norm = "gradient_norm"
+    directional_curvature = "directional_curvature"
+    sam = "sam"
+    top_eigenvalue = "top_eigenvalue"
+
+
+MEASURE_VALUES: dict[MeasureName, tuple[str, ...]] = {
+    MeasureName.ascent_descent: ("gamma", "descent_steps", "ascent_steps"),
+    MeasureName.gradient_norm: (),
+    MeasureName.directional_curvature: ("radius",),
+    MeasureName.sam: ("rho",),
+    MeasureName.top_eigenvalue: ("radius",),
+}
+"""By measure: the values of :class:`SALRConfig` that it takes."""
+
+
+def _for_measure(values: DictConfig, *, _parent_: DictConfig) -> object:
+    """Return the value for the part's measure, null if there is none: ``${for_measure:{sam:0.05}}``."""
+    chosen = _parent_.measure or MeasureName.ascent_descent
+    return values.get(chosen.name)
+
+
+OmegaConf.register_new_resolver("for_measure", _for_measure, replace=True)
+
+
 @dataclass
 class SALRConfig:
-    gamma: float = MISSING
-    descent_steps: int = MISSING
-    ascent_steps: int = MISSING
+    measure: MeasureName | None = None  # null: ascent_descent, which is Definition 1
+    gamma: float | None = None  # only for ascent_descent, as are both numbers of steps
+    descent_steps: int | None = None
+    ascent_steps: int | None = None
+    radius: float | None = None  # only for directional_curvature and top_eigenvalue
+    rho: float | None = None  # only for sam
     interval: int = MISSING
     shared_noise: bool = MISSING
+    max_factor: float | None = None  # the largest factor on the rate; null: no bound
+
+    def __post_init__(self) -> None:
+        if self.measure is MeasureName.ascent_descent:
+            self.measure = None  # one configuration, one run key
+
+    @property
+    def chosen(self) -> MeasureName:
+        return self.measure or MeasureName.ascent_descent
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The arguments of the measure."""
+        return {name: getattr(self, name) for name in MEASURE_VALUES[self.chosen]}
 
     def cost(self) -> MeasurementCost:
-        return ascent_descent_cost(self.descent_steps, self.ascent_steps)
+        if self.descent_steps is not None and self.ascent_steps is not None:
+            return ascent_descent_cost(self.descent_steps, self.ascent_steps)
+        return {
+            MeasureName.gradient_norm: GRADIENT_NORM,
+            MeasureName.directional_curvature: DIRECTIONAL_CURVATURE,
+            MeasureName.sam: SAM_SHARPNESS,
+            MeasureName.top_eigenvalue: TOP_EIGENVALUE,
+        }[self.chosen]
 
     def check(self) -> None:
-        check_ascent_descent(self.gamma, self.descent_steps, self.ascent_steps)
+        for name in sorted({name for names in MEASURE_VALUES.values() for name in names}):
+            value, used = getattr(self, name), name in MEASURE_VALUES[self.chosen]
+            if used and value is None:
+                raise ValueError(f"{name} = null; expected a number, for measure={self.chosen.name} takes it")
+            if value is not None and not used:
+                raise ValueError(
+                    f"{name} = {value}: measure={self.chosen.name} does not take it; expected null"
+                )
+        if self.gamma is not None and self.descent_steps is not None and self.ascent_steps is not None:
+            check_ascent_descent(self.gamma, self.descent_steps, self.ascent_steps)
+        for name in ("radius", "rho"):
+            if (value := getattr(self, name)) is not None:
+                check_positive(name, value)
         check_count("interval", self.interval, 1)
+        if self.max_factor is not None:
+            check_bound("max_factor", self.max_factor)
 
 
 @dataclass
@@ -60,13 +136,14 @@ class ReleasedSALRConfig:
     descent_steps: int = MISSING
     ascent_steps: int = MISSING
     interval: int = MISSING
-    cap: float = MISSING
+    cap: float = MISSING  # the largest factor
 
     def cost(self) -> MeasurementCost:
         return released_cost(self.descent_steps, self.ascent_steps)
 
     def check(self) -> None:
-        check_released(self.step_scale, self.step_limit, self.descent_steps, self.ascent_steps, self.cap)
+        check_released(self.step_scale, self.step_limit, self.descent_steps, self.ascent_steps)
+        check_positive("cap", self.cap)
         check_count("interval", self.interval, 1)
 
 
@@ -136,7 +213,8 @@ class OptimizerConfig:
         training = self.local_entropy.steps if self.local_entropy else 2 if self.sam else 1
         salr = self.salr or self.released
         cost, interval = (None, 1) if salr is None else (salr.cost(), salr.interval)
-        return average_gradient_calls(training, cost, interval, at_parameters=self.smoothout is None)
+        elsewhere = self.smoothout is not None or self.released is not None  # perturbed, or already updated
+        return average_gradient_calls(training, cost, interval, at_parameters=not elsewhere)
 
     @property
     def batches(self) -> int:

@@ -1,48 +1,83 @@
 """SALR (sections 2 and 5, Algorithms 1 to 4)."""
 
+import math
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import ASGD, Optimizer, Rprop
 
-from salr.checks import check_ascent_descent, check_count
-from salr.closures import Evaluation
+from salr.checks import check_bound, check_count
+from salr.closures import Closure, Evaluation
 from salr.optim.ranks import average_over_ranks
 from salr.optim.running_median import RunningMedian
 from salr.optim.wrapper import Wrapper
-from salr.sharpness import ascent_descent_sharpness
+from salr.sharpness import AscentDescent, Measure
+
+OWN = "SALR."
+"""Prefix of the measure's tensors in a saved parameter state."""
 
 
 class SALR(Wrapper):
-    """Scales the learning rate of any optimizer by the local sharpness of the loss.
+    """Scale the learning rate of any optimizer by the local sharpness of the loss.
 
-    Every ``interval`` iterations, before the update and on the same batch, Definition 1 measures the sharpness Ŝ_k; the iteration's
-    rate is η_k = η0 · Ŝ_k / median of all Ŝ measured so far, the newest included. Between measurements the newest factor is kept.
-    ``SALR(torch.optim.SGD(...))`` is Algorithm 3, ``SALR(torch.optim.Adam(...))`` is Algorithm 4.
+    Every ``interval`` iterations, before the update and on the same batch, ``measure`` measures the sharpness
+    Ŝ_k. The iteration's rate is η_k = η0 · Ŝ_k / median of all Ŝ measured so far, the newest included.
+    Between measurements the newest factor is kept. ``SALR(torch.optim.SGD(...))`` is Algorithm 3,
+    ``SALR(torch.optim.Adam(...))`` is Algorithm 4, and another measure makes it Algorithm 1 with that
+    measure.
 
-    η0 is each group's ``lr``, which stays the user's and the scheduler's: it is multiplied by the factor for the step alone.
-    With n1 = n2 = 5 a measured iteration takes 9 gradients and 2 losses, the training gradient included; with ``interval`` 2 that
-    is 5 gradients an iteration on average.
+    η0 is each group's ``lr``, which belongs to the user and the scheduler: it is multiplied by the factor
+    only during the step.
 
-    A measurement that is not a positive finite number (the loss is not smooth, or has overflowed) says nothing about sharpness: it
-    does not enter the median, and the factor stays as it was, 1 before the first one. So a rate is never negative or infinite.
+    With the paper's values a measured iteration takes 9 gradients and 2 losses, the training gradient
+    included: 5 gradients an iteration on average. With ``GradientNorm()`` it is one gradient an iteration.
 
-    Where ``torch.distributed`` is initialised, Ŝ is averaged over the ranks of the default group, and all use the same rate.
+    A measurement that is not a positive finite number says nothing about sharpness: it does not enter the
+    median, and the factor stays as it was, 1 before the first one. So a rate is never negative or infinite.
+
+    In a loop that calls ``backward`` itself, only the measurement needs a closure::
+
+        optimizer.measure(closure)  # leaves no trace, and does nothing unless a measurement is due
+        loss.backward()
+        optimizer.step()
+
+    There the measurement cannot share the training gradient: that is 5.5 gradients an iteration instead of 5.
+    With ``torch.amp.GradScaler`` the closure returns the unscaled loss.
+
+    If ``torch.distributed`` is initialised, Ŝ is averaged over the ranks of the default group, and all ranks
+    use the same rate.
+
+    Example:
+        >>> import torch
+        >>> from salr.optim import SALR
+        >>> from salr.sharpness import GradientNorm
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> optimizer = SALR(torch.optim.SGD([x], lr=0.1), GradientNorm(), interval=1)
+        >>> for _ in range(2):
+        ...     loss = optimizer.step(lambda: x.square().sum())
+        >>> round(float(optimizer.lr_factor), 4)  # ‖∇f‖ was 10, then 8
+        0.8889
 
     Args:
-        base: the optimizer; its parameters are measured and its rate is scaled. Any ``torch.optim.Optimizer``, also one that
-            needs a closure, or another wrapper of this library. On an accelerator the base should accept a tensor as its
-            rate (``fused=True`` or ``capturable=True``), otherwise the base itself waits for the device.
-        gamma: step size γ of the measurement, in units of the parameters.
-        descent_steps: n1. ascent_steps: n2.
+        base: the optimizer whose rate is scaled and whose parameters are measured. Any
+        ``torch.optim.Optimizer``, also
+            one that needs a closure, or another wrapper of this library. On an accelerator the base should
+            accept a tensor as its rate (``fused=True`` or ``capturable=True``), otherwise the base itself
+            waits for the device.
+        measure: what is measured; by default Definition 1 with the paper's values, ``AscentDescent()``.
         interval: c, in iterations.
         shared_noise: whether all evaluations of a measurement see the same dropout masks.
+        max_factor: the largest Ŝ_k / median. The paper has no bound. Set one if the base rate is warmed up or
+        cycled: a
+            late measurement may then be hundreds of times the median.
 
     Raises:
-        ValueError: γ ≤ 0, a negative number of steps or none at all, an interval < 1.
+        ValueError: an interval < 1, a bound ≤ 0, or a base whose rate cannot be scaled.
+        TypeError: the measure is not a :class:`salr.sharpness.Measure`.
     """
 
     wraps_wrappers = True
@@ -50,18 +85,25 @@ class SALR(Wrapper):
     def __init__(
         self,
         base: Optimizer,
-        gamma: float = 2e-3,
-        descent_steps: int = 5,
-        ascent_steps: int = 5,
+        measure: Measure | None = None,
         interval: int = 2,
         shared_noise: bool = True,
+        max_factor: float = math.inf,
     ) -> None:
         super().__init__(base)
-        check_ascent_descent(gamma, descent_steps, ascent_steps)
+        self.sharpness_measure = AscentDescent() if measure is None else measure
+        if not isinstance(self.sharpness_measure, Measure):
+            raise TypeError(
+                f"measure = {measure!r}; expected a measure of salr.sharpness, as in "
+                f"{type(self).__name__}(base, AscentDescent(gamma=2e-3))"
+            )
         check_count("interval", interval, 1)
-        self.gamma, self.descent_steps, self.ascent_steps = gamma, descent_steps, ascent_steps
-        self.interval, self.shared_noise = interval, shared_noise
+        check_bound("max_factor", max_factor)
+        _check_rates(base)
+        self.interval, self.shared_noise, self.max_factor = interval, shared_noise, max_factor
         self._iterations = 0
+        self._measured = False  # whether the measurement that is due has been taken
+        self._warned = False
         self._history: RunningMedian | None = None
         device = self.parameters[0].device
         self._sharpness = torch.tensor(torch.nan, device=device)
@@ -85,16 +127,79 @@ class SALR(Wrapper):
         """η_k / η0, 0-d."""
         return self._factor
 
+    @property
+    def measurement_due(self) -> bool:
+        """Whether ``measure`` would measure now: every ``interval`` steps, once."""
+        return not self._measured and self._iterations % self.interval == 0
+
+    def measure(self, closure: Closure | None = None) -> None:
+        """Measure the sharpness if a measurement is due, and leave no trace, for a following ``step()``
+        without closure.
+
+        Parameters, gradients, buffers and random generators come out as they were.
+
+        Args:
+            closure: return the loss on the current batch. It may be left out if the measure needs no
+            evaluation
+                (``GradientNorm``): then the gradients that are there are measured, as ``step()`` would do.
+                Call it so before you clip them.
+
+        Raises:
+            TypeError: there is no closure, and the measure needs one.
+        """
+        if not self.measurement_due:
+            return
+        needs_evaluation = self.sharpness_measure.cost.needs_evaluation
+        if needs_evaluation and closure is None:
+            raise TypeError(
+                f"{type(self).__name__}.measure() needs a closure for "
+                f"{type(self.sharpness_measure).__name__}: call optimizer.measure(closure), where closure() "
+                "returns the loss on the current batch"
+            )
+        if not needs_evaluation:
+            if closure is None:
+                self._take(self._measured_gradients())
+            return
+        assert closure is not None
+        self._take(self.sharpness_measure(closure, self.parameters, self.shared_noise))
+
     def _step(self, evaluation: Evaluation) -> Tensor:
-        if self._iterations % self.interval == 0:
-            self._measure(evaluation)
+        if self.measurement_due:
+            self._take(self.sharpness_measure.measure(evaluation, self.shared_noise))
         with self._scaled_rates():
             loss = self._step_base(evaluation)
-        self._iterations += 1
+        self._count()
         return loss
 
-    def _measure(self, evaluation: Evaluation) -> None:
-        sharpness = self._sharpness_of(evaluation)
+    def _step_on_gradients(self) -> None:
+        """Step with the gradients that are there and the newest factor."""
+        if self.measurement_due:
+            if not self.sharpness_measure.cost.needs_evaluation:
+                self._take(self._measured_gradients())
+            elif not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"{type(self).__name__}.step() without a closure: a measurement was due and has not been "
+                    "taken, so the factor stays; call optimizer.measure(closure) before each step",
+                    stacklevel=4,
+                )
+        with self._scaled_rates():
+            self.base.step()
+        self._count()
+
+    def _count(self) -> None:
+        self._iterations += 1
+        self._measured = False
+
+    def _measured_gradients(self) -> Tensor:
+        gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+        if not gradients:
+            raise ValueError("no parameter has a gradient; expected loss.backward() before the measurement")
+        return self.sharpness_measure.from_gradients(gradients)
+
+    def _take(self, sharpness: Tensor) -> None:
+        """Take in a measurement: the newest Ŝ, the history and the factor follow from it."""
+        self._measured = True
         average_over_ranks(sharpness)
         if self._history is None:
             self._history = RunningMedian(sharpness.new_empty(0))
@@ -104,18 +209,13 @@ class SALR(Wrapper):
         self._sharpness = sharpness
         self._factor = torch.where(valid & torch.isfinite(factor), factor, self._factor)
 
-    def _sharpness_of(self, evaluation: Evaluation) -> Tensor:
-        return ascent_descent_sharpness(
-            evaluation, (), self.gamma, self.descent_steps, self.ascent_steps, self.shared_noise
-        )
-
     def _factor_of(self, sharpness: Tensor, history: RunningMedian) -> Tensor:
-        return sharpness / history.median()
+        return (sharpness / history.median()).clamp(max=self.max_factor)
 
     @contextmanager
     def _scaled_rates(self) -> Iterator[None]:
         rates = [group["lr"] for group in self.param_groups]
-        # In place, for a compiled or captured step holds on to this very tensor; once, for groups may share one.
+        # In place: a compiled or captured step keeps this very tensor. Once: groups may share it.
         tensors = list({id(rate): rate for rate in rates if isinstance(rate, Tensor)}.values())
         kept = [rate.clone() for rate in tensors]
         for rate in tensors:
@@ -133,18 +233,74 @@ class SALR(Wrapper):
             for group, rate in zip(self.param_groups, rates, strict=True):
                 group["lr"] = rate
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the base's state with SALR's own.
+
+        Tensors of the measure (an eigenvector) are with the state of their parameters, so that
+        ``torch.distributed.checkpoint`` keeps them; the base never sees them.
+        """
+        state = super().state_dict()
+        trained = [(index, tensor) for index, tensor in enumerate(self.parameters) if tensor.requires_grad]
+        tensors = self.sharpness_measure.state_dict([tensor for _, tensor in trained])
+        entries = dict(state["state"])
+        for name, values in tensors.items():
+            for (index, _), value in zip(trained, values, strict=True):
+                entries[index] = {**entries.get(index, {}), OWN + name: value}
+        return {**state, "state": entries}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Raise ``ValueError``, and change nothing, if the state is not that of such a wrapper and base."""
+        entries: dict[Any, Any] = {}
+        tensors: dict[str, list[Tensor]] = {}
+        for index, entry in sorted(state_dict.get("state", {}).items()):
+            mine = [key for key in entry if isinstance(key, str) and key.startswith(OWN)]
+            for key in mine:
+                tensors.setdefault(key.removeprefix(OWN), []).append(entry[key])
+            if rest := {key: value for key, value in entry.items() if key not in mine}:
+                entries[index] = rest
+        super().load_state_dict({**state_dict, "state": entries})
+        if tensors:
+            self.sharpness_measure.load_state_dict(tensors)
+
     def _own_state(self) -> dict[str, Any]:
+        # Plain numbers and lists: torch.distributed.checkpoint keeps nothing else exactly.
         return {
             "iterations": self._iterations,
-            "history": None if self._history is None else self._history.values(),
-            "last_sharpness": self._sharpness,
-            "lr_factor": self._factor,
+            "measured": self._measured,
+            "measure": type(self.sharpness_measure).__name__,
+            "dtype": str(self._sharpness.dtype).removeprefix("torch."),
+            "history": None if self._history is None else self._history.values().tolist(),
+            "last_sharpness": self._sharpness.item(),
+            "lr_factor": self._factor.item(),
         }
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        device = self._factor.device
-        self._iterations = state["iterations"]
+        dtype, device = getattr(torch, state.get("dtype", "float32")), self._factor.device
+
+        def tensor(value: Any) -> Tensor:
+            """Return the value as it was saved; older versions saved tensors."""
+            if isinstance(value, Tensor):
+                return value.to(device)
+            return torch.tensor(value, dtype=dtype, device=device)
+
         history = state["history"]
-        self._history = None if history is None else RunningMedian(history.to(device))
-        self._sharpness = state["last_sharpness"].to(device)
-        self._factor = state["lr_factor"].to(device)
+        self._iterations, self._measured = state["iterations"], state.get("measured", False)
+        self._history = None if history is None else RunningMedian(tensor(history))
+        self._sharpness, self._factor = tensor(state["last_sharpness"]), tensor(state["lr_factor"])
+
+
+def _check_rates(base: Optimizer) -> None:
+    """Refuse a base whose rate SALR cannot scale from step to step."""
+    innermost = base
+    while isinstance(innermost, Wrapper):
+        innermost = innermost.base
+    if isinstance(innermost, ASGD | Rprop):
+        raise ValueError(
+            f"base = {type(innermost).__name__}: it reads its lr only at its first step, so SALR cannot "
+            "scale it; expected an optimizer that reads lr at each step, such as SGD or Adam"
+        )
+    for group in base.param_groups:
+        if group.get("lr") is None:
+            raise ValueError(
+                f"base = {type(innermost).__name__} has no lr, which SALR scales; expected a number"
+            )

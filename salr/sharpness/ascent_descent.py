@@ -1,74 +1,69 @@
 """The paper's sharpness measure (section 3, Definition 1; section 5, Algorithm 2)."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
 from salr.checks import check_ascent_descent
-from salr.closures.evaluation import Closure, Evaluation
+from salr.closures.evaluation import Evaluation
+from salr.closures.vectors import add_scaled, as_real, precise
+from salr.costs import MeasurementCost, ascent_descent_cost
+from salr.sharpness.measure import Measure, one_over_norm
 
 
-def ascent_descent_sharpness(
-    closure: Closure | Evaluation,
-    parameters: Iterable[Tensor],
-    gamma: float = 2e-3,
-    descent_steps: int = 5,
-    ascent_steps: int = 5,
-    shared_noise: bool = True,
-) -> Tensor:
-    """Definition 1: Ŝ(θ) = f(θ after n2 ascent steps) − f(θ after n1 descent steps), both from θ.
+class AscentDescent(Measure):
+    """Definition 1: Ŝ(θ) = f(θ after n2 ascent steps) − f(θ after n1 descent steps), both from θ; in units of
+    the loss.
 
-    A step moves all parameters together by γ along ±∇f/‖∇f‖ (L2 norm over all of them; a zero gradient is a zero step). The first
-    gradient of both chains is ∇f(θ): it is taken once and is left in ``parameter.grad``, for it is also the training gradient.
-    With n1, n2 ≥ 1 that makes n1 + n2 − 1 gradients and two evaluations of the loss alone. Parameters and module buffers
-    come out bit for bit, and the random generators where that one gradient leaves them.
+    A step moves all parameters together by γ along ±∇f/‖∇f‖ (L2 norm over all of them; a zero gradient is a
+    zero step). Both chains share their first gradient with the training step. With n1, n2 ≥ 1 that makes n1 +
+    n2 − 2 further gradients and two losses.
+
+    With r1 = n1 γ, r2 = n2 γ and u = ∇f/‖∇f‖, Ŝ = (r1 + r2) ‖∇f‖ + ½ (r2² − r1²) uᵀ∇²f u + O(γ³). So with n1
+    = n2 the curvature cancels: away from stationary points Ŝ is, to first order, 2 n γ times
+    :class:`GradientNorm`. The expansion needs n γ ‖∇²f u‖ ≪ ‖∇f‖.
+
+    Example:
+        >>> import torch
+        >>> from salr.sharpness import AscentDescent
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> measure = AscentDescent(gamma=0.01, descent_steps=5, ascent_steps=5)
+        >>> round(float(measure(lambda: x.square().sum(), [x])), 4)  # 2 · 5 · 0.01 · ‖∇f‖
+        1.0
 
     Args:
-        closure: returns the loss of one and the same batch whenever it is called (see :class:`Evaluation`).
-        parameters: θ.
-        gamma: step size γ, in units of θ.
+        gamma: γ, the length of a step, in units of the parameters.
         descent_steps: n1.
         ascent_steps: n2.
-        shared_noise: all evaluations see the same random numbers (dropout masks). With fresh ones for each the difference of two
-            losses is mostly noise; that is offered for comparison.
-
-    Returns:
-        Ŝ, a 0-d tensor on the loss's device, in units of the loss; no synchronisation with the host.
 
     Raises:
         ValueError: γ ≤ 0, a negative number of steps, or no steps at all.
     """
-    check_ascent_descent(gamma, descent_steps, ascent_steps)
-    evaluation = closure if isinstance(closure, Evaluation) else Evaluation(closure, parameters)
-    with evaluation.without_trace(shared_noise) as loss, torch.no_grad():
-        moved, first = evaluation.gradients()
-        unit = _over_norm(first)
 
-        def loss_after(steps: int, step_size: float) -> Tensor:
-            if steps == 0:
-                return loss
-            _add_scaled(moved, first, unit * step_size)
-            for _ in range(steps - 1):
-                evaluation()
-                parameters, gradients = evaluation.gradients()
-                _add_scaled(parameters, gradients, _over_norm(gradients) * step_size)
-            return evaluation.loss()
+    def __init__(self, gamma: float = 2e-3, descent_steps: int = 5, ascent_steps: int = 5) -> None:
+        check_ascent_descent(gamma, descent_steps, ascent_steps)
+        self.gamma, self.descent_steps, self.ascent_steps = gamma, descent_steps, ascent_steps
 
-        descended = loss_after(descent_steps, -gamma)
-        evaluation.rewind()
-        ascended = loss_after(ascent_steps, gamma)
-        # Half precision cannot hold the difference of two nearly equal losses.
-        dtype = torch.promote_types(loss.dtype, torch.float32)
-        return ascended.to(dtype) - descended.to(dtype)
+    @property
+    def cost(self) -> MeasurementCost:
+        return ascent_descent_cost(self.descent_steps, self.ascent_steps)
 
+    @torch.no_grad()
+    def measure(self, evaluation: Evaluation, shared_noise: bool) -> Tensor:
+        with evaluation.without_trace(shared_noise) as loss:
+            moved, first = map(as_real, evaluation.gradients())
+            unit = one_over_norm(first)
 
-def _over_norm(gradients: list[Tensor]) -> Tensor:
-    """1/‖g‖ over all of them together, 0 where that is 0/0; stays on the device."""
-    norm = torch.nn.utils.get_total_norm(gradients)
-    return torch.where(norm > 0, 1 / norm, 0.0)
+            def loss_after(steps: int, step_size: float) -> Tensor:
+                if steps == 0:
+                    return loss
+                add_scaled(moved, first, unit * step_size)
+                for _ in range(steps - 1):
+                    evaluation()
+                    parameters, gradients = map(as_real, evaluation.gradients())
+                    add_scaled(parameters, gradients, one_over_norm(gradients) * step_size)
+                return evaluation.loss()
 
-
-def _add_scaled(parameters: list[Tensor], gradients: list[Tensor], scale: Tensor) -> None:
-    """θ ← θ + scale · g in one pass over memory, which is what a step costs."""
-    torch._foreach_addcmul_(parameters, gradients, [scale] * len(parameters))
+            descended = loss_after(self.descent_steps, -self.gamma)
+            evaluation.rewind()
+            ascended = loss_after(self.ascent_steps, self.gamma)
+            return precise(ascended) - precise(descended)

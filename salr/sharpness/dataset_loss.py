@@ -18,7 +18,7 @@ class DatasetLoss:
     as they went in, so that all calls see the same dropout masks and the same recurrent state. ::
 
         loss = DatasetLoss(model, nn.CrossEntropyLoss(), loader)
-        ascent_descent_sharpness(loss, model.parameters())
+        AscentDescent()(loss, model.parameters())
 
     Batches must be the same at each pass, in any order: take a loader without augmentation. To show progress, hand over an object
     that shows it when it is iterated.

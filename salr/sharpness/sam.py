@@ -1,32 +1,46 @@
 """The sharpness that SAM minimises (Foret et al. 2021, equation 2 to first order)."""
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor
 
 from salr.checks import check_positive
-from salr.closures.evaluation import Closure
-from salr.closures.neighbourhood import Neighbourhood
+from salr.closures.evaluation import Evaluation
+from salr.closures.vectors import add_scaled, as_real, precise
+from salr.costs import SAM_SHARPNESS, MeasurementCost
+from salr.sharpness.measure import Measure, one_over_norm
 
 
-def sam_sharpness(closure: Closure, parameters: Iterable[Tensor], rho: float = 0.05) -> Tensor:
-    """f(θ + ρ ∇f/‖∇f‖) − f(θ): the rise over one normalised ascent step, which stands for the maximum over the ball of radius ρ.
+class SAMSharpness(Measure):
+    """f(θ + ρ ∇f/‖∇f‖) − f(θ), the rise over one normalised ascent step; in units of the loss.
 
-    One gradient and one loss. Nothing is left behind on parameters, gradients, buffers or generators.
+    It stands for the maximum over the ball of radius ρ. It takes one loss beyond the training gradient. A
+    zero gradient is a zero step.
+
+    Example:
+        >>> import torch
+        >>> from salr.sharpness import SAMSharpness
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> round(float(SAMSharpness(rho=1.0)(lambda: x.square().sum(), [x])), 4)  # from ‖x‖ = 5 to 6
+        11.0
 
     Args:
-        closure: returns the loss of the same data whenever it is called.
-        parameters: θ; ‖·‖ is the L2 norm over all of them together. A zero gradient is a zero step.
         rho: ρ, in units of the parameters.
-
-    Returns:
-        0-d, in units of the loss.
 
     Raises:
         ValueError: ρ is not a positive finite number.
     """
-    check_positive("rho", rho)
-    f = Neighbourhood(closure, parameters)
-    norm = torch.linalg.vector_norm(f.gradient)
-    return f.loss_at(f.gradient * torch.where(norm > 0, rho / norm, 0.0)) - f.loss
+
+    def __init__(self, rho: float = 0.05) -> None:
+        check_positive("rho", rho)
+        self.rho = rho
+
+    @property
+    def cost(self) -> MeasurementCost:
+        return SAM_SHARPNESS
+
+    @torch.no_grad()
+    def measure(self, evaluation: Evaluation, shared_noise: bool) -> Tensor:
+        with evaluation.without_trace(shared_noise) as loss:
+            parameters, gradients = map(as_real, evaluation.gradients())
+            add_scaled(parameters, gradients, one_over_norm(gradients) * self.rho)
+            return precise(evaluation.loss()) - precise(loss)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models import Dropout
 from salr.closures import Evaluation
 from salr.optim import SALR, SAM, Wrapper
+from salr.sharpness import AscentDescent, GradientNorm
 from salr.training import LanguageModelling, Task
 
 GAMMA, STEPS, INTERVAL = 2e-3, 5, 2
@@ -76,12 +77,18 @@ def our_sgd(subject: Subject) -> Step:
 
 def our_salr(subject: Subject, steps: int = STEPS) -> Step:
     model = copy.deepcopy(subject.model)
-    return _wrapped(subject, model, SALR(_fused(model), GAMMA, steps, steps, INTERVAL))
+    return _wrapped(subject, model, SALR(_fused(model), AscentDescent(GAMMA, steps, steps), INTERVAL))
 
 
 def our_salr_on_plain_dropout(subject: Subject) -> Step:
     model = with_plain_dropout(subject.model)
-    return _wrapped(subject, model, SALR(_fused(model), GAMMA, STEPS, STEPS, INTERVAL))
+    return _wrapped(subject, model, SALR(_fused(model), AscentDescent(GAMMA, STEPS, STEPS), INTERVAL))
+
+
+def our_first_order_salr(subject: Subject) -> Step:
+    """SALR at the price of SGD: the norm of the training gradient is its measure."""
+    model = copy.deepcopy(subject.model)
+    return _wrapped(subject, model, SALR(_fused(model), GradientNorm(), INTERVAL))
 
 
 def our_sam(subject: Subject) -> Step:
@@ -156,6 +163,7 @@ CONTESTANTS: dict[str, Callable[[Subject], Step]] = {
     "our SGD": our_sgd,
     "our SALR": our_salr,
     "our SALR on nn.Dropout": our_salr_on_plain_dropout,
+    "our first-order SALR": our_first_order_salr,
     "literal SALR": literal_salr,
     "our SAM": our_sam,
     "published SAM": published_sam,

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 from salr.closures import Evaluation
 from salr.optim import SALR
-from salr.sharpness import ascent_descent_sharpness
+from salr.sharpness import AscentDescent
 
 Loss = Callable[[], Tensor]
 
@@ -57,7 +57,7 @@ def test_a_measurement_leaves_nothing_but_its_number() -> None:
     model, loss = noisy_problem()
     torch.manual_seed(2)
     registered = list(model.norm.buffers())
-    ascent_descent_sharpness(loss, model.parameters())
+    AscentDescent().measure(Evaluation(loss, model.parameters()), shared_noise=True)
     assert torch.equal(torch.get_rng_state(), after)
     assert all(buffer is before for buffer, before in zip(model.norm.buffers(), registered, strict=True))
     for mine, its in zip(model.parameters(), plain.parameters(), strict=True):
@@ -89,19 +89,19 @@ def test_a_training_run_is_left_as_plain_steps_leave_it() -> None:
 
 def test_all_evaluations_see_the_same_noise() -> None:
     model, loss = noisy_problem()
-    ascent_descent_sharpness(loss, model.parameters())
+    AscentDescent().measure(Evaluation(loss, model.parameters()), shared_noise=True)
     assert len(model.seen) == 11
     assert all(torch.equal(model.seen[0], seen) for seen in model.seen)
 
 
 def test_fresh_noise_where_asked_for() -> None:
     model, loss = noisy_problem()
-    ascent_descent_sharpness(loss, model.parameters(), shared_noise=False)
+    AscentDescent().measure(Evaluation(loss, model.parameters()), shared_noise=False)
     assert len({tuple(seen.tolist()) for seen in model.seen}) == 11
 
 
 def test_the_generators_of_an_accelerator_are_kept_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    from salr.sharpness import side_state
+    from salr.closures import side_state
 
     class Module:
         state = torch.tensor([7])
@@ -194,7 +194,7 @@ def test_a_measurement_that_fails_leaves_no_trace(failing: int) -> None:
         return loss()
 
     with pytest.raises(KeyboardInterrupt):
-        ascent_descent_sharpness(closure, model.parameters())
+        AscentDescent().measure(Evaluation(closure, model.parameters()), shared_noise=True)
     assert all(torch.equal(parameter, old) for parameter, old in zip(model.parameters(), before, strict=True))
     assert int(model.norm.num_batches_tracked) == (failing > 1)  # the training gradient's own pass
 

@@ -7,13 +7,18 @@ import torch
 from torch import Tensor, nn
 
 from salr.sharpness import (
+    AscentDescent,
+    DirectionalCurvature,
+    GradientNorm,
+    ReleasedMeasure,
+    SAMSharpness,
+    TopEigenvalue,
     ball_sharpness,
     box_sharpness,
     filter_normalised_direction,
     hessian_eigenvalues,
     hessian_trace,
     loss_surface,
-    sam_sharpness,
 )
 
 Closure = Callable[[], Tensor]
@@ -30,7 +35,12 @@ FIRST_ORDER = {
         closure, parameters, 0.1, two_sided=False, steps=3
     ),
     "box": lambda closure, parameters: box_sharpness(closure, parameters, iterations=3),
-    "sam": sam_sharpness,
+    "sam": SAMSharpness(),
+    "ascent and descent": AscentDescent(),
+    "gradient norm": GradientNorm(),
+    "curvature": DirectionalCurvature(),
+    "released": ReleasedMeasure(),
+    "top eigenvalue": lambda closure, parameters: TopEigenvalue()(closure, parameters),
     "surface": surface,
 }
 SECOND_ORDER = {
@@ -110,6 +120,8 @@ def test_a_closure_may_call_backward_itself(measure: str) -> None:
 @pytest.mark.parametrize("measure", ALL)
 @pytest.mark.parametrize("failing_call", [1, 2])
 def test_no_trace_of_a_measurement_that_fails(measure: str, failing_call: int) -> None:
+    if (measure, failing_call) == ("gradient norm", 2):
+        pytest.skip("it evaluates once")
     case = Case(training=True)
     case.failing_call = failing_call
     before = case.state()

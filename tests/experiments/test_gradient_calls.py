@@ -1,4 +1,4 @@
-"""Each configuration says how many gradients its iteration takes, which decides its epochs: counted on a network."""
+"""The gradient calls that a configuration states, which decide its epochs, are those that are counted."""
 
 from dataclasses import replace
 from typing import Any

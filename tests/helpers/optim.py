@@ -9,6 +9,14 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut, Wrapper
+from salr.sharpness import (
+    AscentDescent,
+    DirectionalCurvature,
+    GradientNorm,
+    ReleasedMeasure,
+    SAMSharpness,
+    TopEigenvalue,
+)
 
 
 @dataclass(frozen=True)
@@ -22,19 +30,28 @@ class Method:
 
 
 METHODS = {
-    "salr": Method(lambda base: SALR(base, gamma=0.02), 1, 9),
-    "released": Method(lambda base: ReleasedSALR(base, step_scale=0.1, step_limit=0.02), 1, 11),
+    "salr": Method(lambda base: SALR(base, AscentDescent(gamma=0.02)), 1, 9),
+    "salr, gradient norm": Method(lambda base: SALR(base, GradientNorm()), 1, 1),
+    "salr, curvature": Method(lambda base: SALR(base, DirectionalCurvature()), 1, 1),
+    "salr, sam's": Method(lambda base: SALR(base, SAMSharpness()), 1, 1),
+    "salr, eigenvalue": Method(lambda base: SALR(base, TopEigenvalue(radius=0.1), max_factor=2), 1, 2),
+    "salr, released measure": Method(lambda base: SALR(base, ReleasedMeasure(0.1, 0.02)), 1, 10),
+    "released": Method(
+        lambda base: ReleasedSALR(base, ReleasedMeasure(step_scale=0.1, step_limit=0.02)), 1, 11
+    ),
     "local_entropy": Method(lambda base: LocalEntropy(base, steps=3), 3, 3, batches=3),
     "smoothout": Method(lambda base: SmoothOut(base, 0.02), 1, 1),
     "ada_smoothout": Method(lambda base: SmoothOut(base, 0.05, adaptive=True), 1, 1),
     "sam": Method(lambda base: SAM(base), 2, 2),
     "asam": Method(lambda base: SAM(base, 0.5, adaptive=True), 2, 2),
     "salr+local_entropy": Method(
-        lambda base: SALR(LocalEntropy(base, steps=3), gamma=0.02), 3, 11, batches=3
+        lambda base: SALR(LocalEntropy(base, steps=3), AscentDescent(gamma=0.02)), 3, 11, batches=3
     ),
-    "salr+sam": Method(lambda base: SALR(SAM(base), gamma=0.02), 2, 10),
+    "salr+sam": Method(lambda base: SALR(SAM(base), AscentDescent(gamma=0.02)), 2, 10),
     # SmoothOut takes its gradient elsewhere, so that the measurement's first one is its own.
-    "salr+smoothout": Method(lambda base: SALR(SmoothOut(base, 0.02), gamma=0.02), 1, 10),
+    "salr+smoothout": Method(lambda base: SALR(SmoothOut(base, 0.02), AscentDescent(gamma=0.02)), 1, 10),
+    "salr+sam, gradient norm": Method(lambda base: SALR(SAM(base), GradientNorm()), 2, 2),
+    "salr+smoothout, gradient norm": Method(lambda base: SALR(SmoothOut(base, 0.02), GradientNorm()), 1, 2),
 }
 
 BASES: dict[str, Callable[..., Optimizer]] = {

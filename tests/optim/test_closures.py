@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import LBFGS, SGD
 
 from salr.optim import SALR, Wrapper
+from salr.sharpness import AscentDescent
 from tests.helpers.optim import METHODS, Problem, build, same
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -112,7 +113,7 @@ def test_a_closure_may_change_its_gradients_by_hand(method: str) -> None:
 @pytest.mark.parametrize("steps", [0, 1, 3])
 def test_evaluating_the_loss_alone_does_not_touch_the_training_gradient(zeroed: bool, steps: int) -> None:
     problem = Problem(noise=False)
-    optimizer = SALR(SGD(problem.parameters, lr=0.0), descent_steps=steps, ascent_steps=1)
+    optimizer = SALR(SGD(problem.parameters, lr=0.0), AscentDescent(descent_steps=steps, ascent_steps=1))
     expected = torch.autograd.grad(problem.loss(), problem.parameters)
 
     def closure() -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from salr.optim import SALR, LocalEntropy
+from salr.sharpness import AscentDescent
 from tests.helpers.optim import Flat, assert_same
 
 
@@ -36,7 +37,9 @@ def test_a_trajectory_is_the_twins(base: type[SGD | Adam], rate: float, measured
     entropy = LocalEntropy(
         base(fast.model.parameters(), lr=rate), steps, inner_lr, momentum, scope, growth, noise, averaging
     )
-    optimizer = SALR(entropy, gamma=0.02, descent_steps=3, ascent_steps=3) if measured else entropy
+    optimizer = (
+        SALR(entropy, AscentDescent(gamma=0.02, descent_steps=3, ascent_steps=3)) if measured else entropy
+    )
     held = nn.Parameter(slow.theta)
     twin_base = base([held], lr=rate)
     history: list[float] = []
@@ -127,7 +130,7 @@ def test_each_inner_step_sees_the_next_batch_and_a_measurement_the_first(measure
         place += 1
 
     optimizer = LocalEntropy(SGD([weight], lr=1.0), steps=3)
-    outer = SALR(optimizer, descent_steps=2, ascent_steps=2) if measured else optimizer
+    outer = SALR(optimizer, AscentDescent(descent_steps=2, ascent_steps=2)) if measured else optimizer
     outer.step(closure, advance)
     # Two chains of two steps share the first gradient, and so does the first Langevin step.
     assert seen == ([0, 0, 0, 0, 0, 1, 2] if measured else [0, 1, 2])

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from salr.closures import Evaluation
+from salr.costs import MeasurementCost
 from salr.optim import SALR
-from salr.sharpness import ascent_descent_sharpness
+from salr.sharpness import AscentDescent, Measure
 
 Loss = Callable[[], Tensor]
 
@@ -66,6 +67,18 @@ def small_problem(seed: int = 0) -> tuple[nn.Module, Loss]:
     return model, lambda: nn.functional.cross_entropy(model(inputs), targets)
 
 
+class Scripted(Measure):
+    """Measures the given values in turn."""
+
+    cost = MeasurementCost(gradients=1, losses=0, shares_gradient=False)
+
+    def __init__(self, *values: float) -> None:
+        self.values = iter(values)
+
+    def measure(self, evaluation: Evaluation, shared_noise: bool) -> Tensor:
+        return torch.tensor(next(self.values))
+
+
 BASES: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
     "sgd": lambda parameters: torch.optim.SGD(parameters, lr=0.3),
     "momentum": lambda parameters: torch.optim.SGD(parameters, lr=0.1, momentum=0.9),
@@ -78,7 +91,7 @@ BASES: dict[str, Callable[[list[Tensor]], torch.optim.Optimizer]] = {
 def test_a_trajectory_is_the_twins(base: str, n1: int, n2: int, c: int) -> None:
     model, loss = small_problem()
     other, other_loss = small_problem()
-    optimizer = SALR(BASES[base](list(model.parameters())), 0.02, n1, n2, c)
+    optimizer = SALR(BASES[base](list(model.parameters())), AscentDescent(0.02, n1, n2), c)
     twin = TwinSALR(BASES[base](list(other.parameters())), 0.02, n1, n2, c)
     for _ in range(25):
         optimizer.step(loss)
@@ -95,33 +108,33 @@ def scalar(*values: float) -> list[Tensor]:
 def test_a_linear_function_rises_by_its_slope() -> None:
     x, y = scalar(0.3, -1.0)
     for n1, n2 in ((5, 5), (2, 3), (0, 4), (1, 0)):
-        value = ascent_descent_sharpness(lambda: 3 * x - 4 * y, [x, y], 0.01, n1, n2)
+        value = AscentDescent(0.01, n1, n2)(lambda: 3 * x - 4 * y, [x, y])
         assert float(value) == pytest.approx((n1 + n2) * 0.01 * 5)
 
 
 def test_an_isotropic_quadratic_away_from_its_minimum() -> None:
     theta = torch.tensor([0.6, 0.8], dtype=torch.float64, requires_grad=True)
-    value = ascent_descent_sharpness(lambda: 3.5 * (theta**2).sum(), [theta], 0.01, 5, 5)
+    value = AscentDescent(0.01, 5, 5)(lambda: 3.5 * (theta**2).sum(), [theta])
     assert float(value) == pytest.approx(2 * 5 * 0.01 * 7.0)
 
 
 def test_the_notes_quadratics() -> None:
     x, y = scalar(0.1, 0.1)
-    assert float(ascent_descent_sharpness(lambda: 0.5 * (x**2 + 10 * y**2), [x, y])) == pytest.approx(
+    assert float(AscentDescent()(lambda: 0.5 * (x**2 + 10 * y**2), [x, y])) == pytest.approx(
         0.0201001958, abs=5e-11
     )
     (z,) = scalar(0.003)
-    assert float(ascent_descent_sharpness(lambda: 0.5 * z**2, [z])) == pytest.approx(8.4e-5)
+    assert float(AscentDescent()(lambda: 0.5 * z**2, [z])) == pytest.approx(8.4e-5)
 
 
 def test_a_zero_gradient_is_a_zero_step() -> None:
     (x,) = scalar(0.0)
-    assert float(ascent_descent_sharpness(lambda: x**2, [x])) == 0.0
+    assert float(AscentDescent()(lambda: x**2, [x])) == 0.0
 
 
 def test_half_precision_holds_the_difference_in_single() -> None:
     x = torch.ones(4, dtype=torch.bfloat16, requires_grad=True)
-    assert ascent_descent_sharpness(lambda: (x**2).sum(), [x], 0.1).dtype is torch.float32
+    assert AscentDescent(0.1)(lambda: (x**2).sum(), [x]).dtype is torch.float32
 
 
 @pytest.mark.parametrize("calls_backward", [False, True])
@@ -152,11 +165,9 @@ def test_nine_gradients_and_two_losses_a_measurement(calls_backward: bool) -> No
 
 
 @pytest.mark.parametrize("bad", [0.0, -3.0, float("nan"), float("inf")])
-def test_a_measurement_that_says_nothing_changes_nothing(bad: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = iter([2.0, bad, 4.0])
-    monkeypatch.setattr("salr.optim.salr.ascent_descent_sharpness", lambda *_: torch.tensor(next(measured)))
+def test_a_measurement_that_says_nothing_changes_nothing(bad: float) -> None:
     model, loss = small_problem()
-    optimizer = SALR(torch.optim.SGD(model.parameters(), lr=0.1), interval=1)
+    optimizer = SALR(torch.optim.SGD(model.parameters(), lr=0.1), Scripted(2.0, bad, 4.0), interval=1)
     factors = []
     for _ in range(3):
         optimizer.step(loss)
@@ -165,15 +176,14 @@ def test_a_measurement_that_says_nothing_changes_nothing(bad: float, monkeypatch
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-def test_a_bad_first_measurement_leaves_the_base_rate(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("salr.optim.salr.ascent_descent_sharpness", lambda *_: torch.tensor(-1.0))
+def test_a_bad_first_measurement_leaves_the_base_rate() -> None:
     model, loss = small_problem()
-    optimizer = SALR(torch.optim.SGD(model.parameters(), lr=0.1))
+    optimizer = SALR(torch.optim.SGD(model.parameters(), lr=0.1), Scripted(-1.0))
     optimizer.step(loss)
     assert float(optimizer.lr_factor) == 1.0
     assert float(optimizer.last_sharpness) == -1.0
     assert np.isnan(float(optimizer.median_sharpness))
-    resumed = SALR(torch.optim.SGD(model.parameters(), lr=0.1))
+    resumed = SALR(torch.optim.SGD(model.parameters(), lr=0.1), Scripted())
     resumed.load_state_dict(optimizer.state_dict())
     assert np.isnan(float(resumed.median_sharpness))
 
@@ -184,7 +194,7 @@ def test_theorem_4_the_distance_grows_by_one_plus_epsilon() -> None:
     for salr in (False, True):
         (x,) = scalar(0.05)
         base = torch.optim.SGD([x], lr=(2 + epsilon) / mu)
-        optimizer = SALR(base, gamma=0.01, interval=1) if salr else base
+        optimizer = SALR(base, AscentDescent(gamma=0.01), interval=1) if salr else base
         distance = 0.05
         for _ in range(12):
             if not salr:
@@ -217,9 +227,7 @@ def test_theorem_5_the_proofs_bounds_of_a_measurement(mu: float, more: float, n:
         for _ in range(n):
             norms.append((curvatures * point).norm())
             point = point + sign * gamma * curvatures * point / norms[-1]
-        rise = float(
-            ascent_descent_sharpness(loss, [theta], gamma, n if sign < 0 else 0, n if sign > 0 else 0)
-        )
+        rise = float(AscentDescent(gamma, n if sign < 0 else 0, n if sign > 0 else 0)(loss, [theta]))
         slack = sign * n * curvature * gamma**2 / 2
         assert rise >= float(gamma * sum(norms) + slack) - 1e-12
         steepest = float(max([*norms, (curvatures * point).norm()]))
@@ -234,7 +242,7 @@ def test_theorem_5_the_median_is_bounded_by_the_lipschitz_constant() -> None:
 
     gamma, n = 0.01, 5
     (x,) = scalar(3.0)
-    optimizer = SALR(torch.optim.SGD([x], lr=0.015), gamma, n, n, interval=1)
+    optimizer = SALR(torch.optim.SGD([x], lr=0.015), AscentDescent(gamma, n, n), interval=1)
     for _ in range(300):
         optimizer.step(lambda: f(x))
         assert float(optimizer.median_sharpness) <= 2 * n * 1.0 * gamma * (1 + 1e-12)
@@ -250,7 +258,7 @@ def test_theorem_5_a_sharp_well_is_left_that_the_base_rate_alone_does_not_leave(
 
     (x,) = scalar(1.0)
     base = torch.optim.SGD([x], lr=1.5 / mu)
-    optimizer = SALR(base, gamma=1e-3, interval=1)
+    optimizer = SALR(base, AscentDescent(gamma=1e-3), interval=1)
     inside = []
     for _ in range(80):
         if salr:

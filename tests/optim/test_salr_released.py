@@ -6,6 +6,7 @@ import torch
 from torch.optim import SGD
 
 from salr.optim import ReleasedSALR
+from salr.sharpness import ReleasedMeasure
 from tests.helpers.optim import Flat, Problem, assert_same
 
 
@@ -15,7 +16,10 @@ def test_a_trajectory_is_the_twins(interval: int, ascent: int, descent: int) -> 
     fast, slow = Flat(), Flat()
     scale, limit, cap, rate = 0.5, 0.01, 1.2, 0.4
     optimizer = ReleasedSALR(
-        SGD(fast.model.parameters(), lr=rate), scale, limit, descent, ascent, interval, cap
+        SGD(fast.model.parameters(), lr=rate),
+        ReleasedMeasure(scale, limit, descent, ascent),
+        interval,
+        max_factor=cap,
     )
     theta, factor = slow.theta, 1.0
     history: list[float] = []
@@ -43,7 +47,7 @@ def test_modes_and_parameters_stay_where_the_update_left_them() -> None:
     """The released code leaves the model in evaluation mode and the parameters where the measurement has led them."""
     measured, plain = Problem(), Problem()
     torch.manual_seed(0)
-    measured.train(ReleasedSALR(SGD(measured.parameters, lr=0.3), 0.5, 0.1), 1)
+    measured.train(ReleasedSALR(SGD(measured.parameters, lr=0.3), ReleasedMeasure(0.5, 0.1)), 1)
     torch.manual_seed(0)
     reference = SGD(plain.parameters, lr=0.3)
     plain.loss().backward()
@@ -57,4 +61,4 @@ def test_a_descent_is_needed() -> None:
         ValueError,
         match=r"\Adescent_steps = 0; expected a whole number >= 1\Z",
     ):
-        ReleasedSALR(SGD([torch.zeros(1, requires_grad=True)], lr=0.1), descent_steps=0)
+        ReleasedMeasure(descent_steps=0)

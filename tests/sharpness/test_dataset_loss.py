@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from salr.sharpness import DatasetLoss, ascent_descent_sharpness
+from salr.sharpness import AscentDescent, DatasetLoss
 
 INPUTS = torch.randn(23, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(23) % 3
@@ -59,11 +59,11 @@ def test_batches_give_the_mean_and_gradient_of_all_examples(source: str) -> None
 def test_definition_1_over_batches_is_that_of_one_big_batch() -> None:
     model = network().eval()
     parts = DatasetLoss(model, nn.CrossEntropyLoss(), in_batches(5))
-    together = ascent_descent_sharpness(
-        lambda: nn.CrossEntropyLoss()(model(INPUTS), TARGETS), model.parameters(), gamma=0.01
+    together = AscentDescent(gamma=0.01)(
+        lambda: nn.CrossEntropyLoss()(model(INPUTS), TARGETS), model.parameters()
     )
     assert together > 0.01
-    torch.testing.assert_close(ascent_descent_sharpness(parts, model.parameters(), gamma=0.01), together)
+    torch.testing.assert_close(AscentDescent(gamma=0.01)(parts, model.parameters()), together)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -86,7 +86,7 @@ def test_buffers_generators_and_modes_are_untouched(training: bool, measured: bo
     before = state(model)
     closure = DatasetLoss(model, nn.CrossEntropyLoss(), SOURCES["a shuffled loader"](), training=training)
     if measured:
-        ascent_descent_sharpness(closure, model.parameters())
+        AscentDescent()(closure, model.parameters())
     else:
         closure()
     assert [module.training for module in model] == [True, False, True, True, True]

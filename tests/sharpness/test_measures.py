@@ -10,7 +10,7 @@ import torch
 from scipy.optimize import fmin_l_bfgs_b
 from torch import Tensor, nn
 
-from salr.sharpness import ascent_descent_sharpness, ball_sharpness, box_sharpness, sam_sharpness
+from salr.sharpness import AscentDescent, SAMSharpness, ball_sharpness, box_sharpness
 
 Closure = Callable[[], Tensor]
 
@@ -44,9 +44,7 @@ def test_figure_3(theta: float, phi: float, two_sided: float, definition_1: floa
 
     assert float(ball_sharpness(closure, [point], 0.1, two_sided=False)) == pytest.approx(phi, abs=6e-7)
     assert float(ball_sharpness(closure, [point], 0.1)) == pytest.approx(two_sided, abs=6e-7)
-    assert float(ascent_descent_sharpness(closure, [point], 0.1 / 8, 8, 8)) == pytest.approx(
-        definition_1, abs=6e-7
-    )
+    assert float(AscentDescent(0.1 / 8, 8, 8)(closure, [point])) == pytest.approx(definition_1, abs=6e-7)
 
 
 def test_linear_losses_have_the_closed_forms_of_each_set() -> None:
@@ -58,7 +56,7 @@ def test_linear_losses_have_the_closed_forms_of_each_set() -> None:
 
     assert float(ball_sharpness(closure, [a, b], 0.1)) == pytest.approx(2 * 0.1 * 9)
     assert float(ball_sharpness(closure, [a, b], 0.1, two_sided=False)) == pytest.approx(0.1 * 9 / 28)
-    assert float(sam_sharpness(closure, [a, b], 0.1)) == pytest.approx(0.1 * 9)
+    assert float(SAMSharpness(0.1)(closure, [a, b])) == pytest.approx(0.1 * 9)
     corner = 5e-4 * (4 * (3 + 1) + 1 * (1 + 1) + 8 * (0.5 + 1))
     assert float(box_sharpness(closure, [a, b])) == pytest.approx(100 * corner / 28)
 
@@ -66,11 +64,11 @@ def test_linear_losses_have_the_closed_forms_of_each_set() -> None:
 def test_sam_on_a_quadratic() -> None:
     point = at(0.3, 0.4)
     # f = 3‖θ‖²: from ‖θ‖ = 0.5 to 0.7
-    assert float(sam_sharpness(lambda: 3 * point.square().sum(), [point], 0.2)) == pytest.approx(
+    assert float(SAMSharpness(0.2)(lambda: 3 * point.square().sum(), [point])) == pytest.approx(
         3 * (0.49 - 0.25)
     )
     minimum = at(0.0, 0.0)
-    assert sam_sharpness(lambda: minimum.square().sum(), [minimum], 0.2) == 0
+    assert SAMSharpness(0.2)(lambda: minimum.square().sum(), [minimum]) == 0
 
 
 # The ball
@@ -198,7 +196,6 @@ def test_box_says_that_scipy_is_missing(monkeypatch: pytest.MonkeyPatch) -> None
         (ball_sharpness, {"epsilon": 1.0, "restarts": -1}, "restarts = -1; expected a whole number >= 0"),
         (box_sharpness, {"epsilon": -1e-3}, "epsilon = -0.001; expected a finite number > 0"),
         (box_sharpness, {"iterations": 2.5}, "iterations = 2.5; expected a whole number >= 1"),
-        (sam_sharpness, {"rho": math.nan}, "rho = nan; expected a finite number > 0"),
     ],
 )
 def test_arguments_out_of_range(measure: Callable, arguments: dict, line: str) -> None:
@@ -209,5 +206,5 @@ def test_arguments_out_of_range(measure: Callable, arguments: dict, line: str) -
 
 def test_half_precision_is_measured_in_single() -> None:
     point = torch.tensor([1.0, 2.0], dtype=torch.bfloat16, requires_grad=True)
-    found = sam_sharpness(lambda: 100 + point.square().sum(), [point], rho=0.5)
+    found = SAMSharpness(rho=0.5)(lambda: 100 + point.square().sum(), [point])
     assert found.dtype == torch.float32

@@ -1,0 +1,97 @@
+"""What the sharpness measures that SALR can follow have in common."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from salr.closures.evaluation import Closure, Evaluation
+from salr.closures.no_trace import no_trace
+from salr.closures.vectors import total_norm, trainable
+from salr.costs import MeasurementCost
+
+
+class Measure(ABC):
+    """A sharpness measure, for use in :class:`salr.optim.SALR` and by itself.
+
+    By itself it is called with a closure and the parameters, and leaves no trace::
+
+        loss = DatasetLoss(model, nn.CrossEntropyLoss(), loader)
+        sharpness = AscentDescent()(loss, model.parameters())
+
+    A subclass defines ``cost`` and ``measure``. If its cost is only the training gradient, it also defines
+    ``from_gradients``. If it has a state of tensors, it defines ``state_dict`` and ``load_state_dict``.
+    """
+
+    @property
+    @abstractmethod
+    def cost(self) -> MeasurementCost:
+        """What one measurement costs. Budgets and tables follow from it."""
+
+    @abstractmethod
+    def measure(self, evaluation: Evaluation, shared_noise: bool) -> Tensor:
+        """Measure within an iteration of an optimizer.
+
+        Parameters and buffers come out as the training gradient at θ leaves them, and that gradient is in
+        ``parameter.grad``. The optimizer uses it without another evaluation.
+
+        Args:
+            evaluation: the closure, at the present parameters θ.
+            shared_noise: whether all evaluations see the same random numbers (dropout masks).
+
+        Returns:
+            The sharpness, 0-d, in float32 or wider, on the loss's device. Nothing waits for it.
+        """
+
+    def from_gradients(self, gradients: Sequence[Tensor]) -> Tensor:
+        """Return the measurement that follows from the training gradients, if ``cost`` needs no evaluation.
+
+        Args:
+            gradients: ∇f(θ), one tensor for each parameter that has a gradient.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not follow from the gradients alone")
+
+    def __call__(self, closure: Closure, parameters: Iterable[Tensor], shared_noise: bool = True) -> Tensor:
+        """Measure and leave no trace: parameters, gradients, buffers and random generators come out bit for
+        bit.
+
+        Args:
+            closure: return the loss of the same data whenever it is called. It may call ``backward`` itself.
+            parameters: θ. A parameter that is listed twice counts once.
+            shared_noise: whether all evaluations see the same random numbers (dropout masks). With fresh ones
+            the
+                difference of two losses is mostly noise.
+
+        Returns:
+            The sharpness, 0-d, in float32 or wider, on the loss's device.
+
+        Raises:
+            TypeError: the closure is not callable or does not return a tensor.
+            ValueError: the loss is not a single number, or depends on no parameter.
+        """
+        trained = trainable(parameters)
+        with no_trace(trained):
+            return self.measure(Evaluation(closure, trained), shared_noise)
+
+    def state_dict(self, parameters: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        """Return the tensors that the next measurement depends on: for each name, one for each of the
+        parameters.
+
+        Args:
+            parameters: those that require a gradient. A measure that has not measured yet returns where it
+            would
+                start, so that the names and shapes of a state do not depend on time.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Sequence[Tensor]]) -> None:
+        """Continue from what ``state_dict`` has returned. The base class has no state."""
+        if state:
+            raise ValueError(f"the state holds {sorted(state)}; expected none for {type(self).__name__}")
+
+
+def one_over_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return 1/‖g‖ over all gradients together, 0-d; 0 if the norm is 0: a zero gradient is a zero step."""
+    norm = total_norm(gradients)
+    return torch.where(norm > 0, 1 / norm, 0.0)
