@@ -1,4 +1,4 @@
-"""The data sets: tensors on the device, and batches that depend on two generators alone."""
+"""The data sets: tensors on the device, and batches that depend on nothing but two random generators."""
 
 from data.base import Batch, DataError
 from data.images import ImageData

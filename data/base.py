@@ -1,6 +1,5 @@
-"""What every data set hands out, and the one error it raises."""
+"""What all data sets share: the batch that they yield, the error that they raise, the way to the device."""
 
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -8,11 +7,14 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """One mini-batch, on the device.
+    """One mini-batch on the device.
 
-    `inputs`: images (N, C, H, W) float32, or tokens (N, T) int64. `targets`: classes (N,) or next tokens (N, T), int64.
-    `restart`: a recurrent state must be reset before this batch (always False for images).
-    Text batches are views of the stored streams: read them, do not write into them.
+    Text batches are views of the stored streams: read them, do not write to them.
+
+    Attributes:
+        inputs: Images (N, C, H, W), float32, or tokens (N, T), int64.
+        targets: Classes (N,) or next tokens (N, T), int64.
+        restart: Whether a recurrent state must be reset before this batch. Always ``False`` for images.
     """
 
     inputs: Tensor
@@ -21,19 +23,11 @@ class Batch(NamedTuple):
 
 
 class DataError(OSError):
-    """A data set is missing, damaged or cannot be fetched: one line that names the file and says what helps."""
-
-
-def read_bytes(path: Path, dataset: str) -> bytes:
-    """The file's content, with a DataError where it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{dataset}: cannot read {path}: {error.strerror or error}") from error
+    """A data set is missing, damaged or cannot be fetched. One line names the file and says what helps."""
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """`tensor` (on the CPU) on `device`; pinned for CUDA, so that the host does not wait for the copy."""
+    """Return a CPU tensor on ``device``. For CUDA it is pinned first, so that the host need not wait."""
     if device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)

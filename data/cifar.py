@@ -1,11 +1,11 @@
-"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in torchvision's layout, their pickles read by a reader that can run no code."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) in torchvision's layout, read without running a pickle's code."""
 
 import io
 import pickle
+import pickletools
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -69,16 +69,21 @@ CIFAR100 = FileSet(
         ),
     ),
 )
-# All that the official files name. The function that rebuilds arrays has moved between numpy's versions; an array knows its own.
-ALLOWED = {
-    ("numpy.core.multiarray", "_reconstruct"): np.empty(0).__reduce__()[0],
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
+PIXELS = 3 * 32 * 32  # of an image
+
+# All that the official files contain. Nothing refers back to an earlier object, so that the objects are a
+# tree and take no more memory than the file.
+OPERATIONS = {
+    *("PROTO", "GLOBAL", "REDUCE", "BUILD", "STOP", "MARK", "BINPUT", "LONG_BINPUT"),
+    *("NONE", "NEWFALSE", "BININT", "BININT1", "BININT2", "SHORT_BINSTRING", "BINSTRING"),
+    *("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "APPENDS", "EMPTY_DICT", "SETITEMS"),
 }
+TUPLES = 6
+NAMES = {("numpy.core.multiarray", "_reconstruct"), ("numpy", "ndarray"), ("numpy", "dtype")}
 
 
 def read_cifar10(root: Path, download: bool) -> Images:
-    """50,000 training and 10,000 test images (3, 32, 32) of 10 classes."""
+    """Read 50,000 training and 10,000 test images (3, 32, 32) of 10 classes."""
     contents = CIFAR10.read(root, download)
     parts = [
         parse_batch(contents[f"data_batch_{part}"], f"cifar10: data_batch_{part}", b"labels", 10)
@@ -90,36 +95,93 @@ def read_cifar10(root: Path, download: bool) -> Images:
 
 
 def read_cifar100(root: Path, download: bool) -> Images:
-    """50,000 training and 10,000 test images (3, 32, 32) of 100 (fine) classes."""
+    """Read 50,000 training and 10,000 test images (3, 32, 32) of 100 (fine) classes."""
     contents = CIFAR100.read(root, download)
     train, train_labels = parse_batch(contents["train"], "cifar100: train", b"fine_labels", 100)
     test, test_labels = parse_batch(contents["test"], "cifar100: test", b"fine_labels", 100)
     return Images(train, train_labels, test, test_labels, classes=100)
 
 
-class _ArrayReader(pickle.Unpickler):
-    """Rebuilds numpy arrays from a pickle and refuses to name anything else, so that a pickle with code in it runs none."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ALLOWED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which the official files do not")
-        return ALLOWED[module, name]
-
-
 def parse_batch(content: bytes, what: str, label_key: bytes, classes: int) -> tuple[Tensor, Tensor]:
-    """Images (N, 3, 32, 32) uint8 and labels (N,) int64 of one official pickle; DataError, starting with `what`, for another."""
+    """Return the images and labels of one official pickle.
+
+    No code in the pickle is run, and the memory used is proportional to its size.
+
+    Args:
+        content: The file.
+        what: Its name, for the error.
+        label_key: The key of the labels.
+        classes: How many classes there are.
+
+    Returns:
+        Pixels (N, 3, 32, 32), uint8, and labels (N,), int64.
+
+    Raises:
+        DataError: The content is anything else.
+    """
     try:
-        # The strings of Python 2 stay bytes: the pixels among them are not text.
-        batch = _ArrayReader(io.BytesIO(content), encoding="bytes").load()
-        pixels, labels = batch[b"data"], batch[label_key]
-        if not (
-            isinstance(pixels, np.ndarray)
-            and pixels.dtype == np.uint8
-            and pixels.shape == (len(labels), 3072)
-        ):
-            raise ValueError("its pixels are not N x 3072 bytes with N labels")
+        _check_operations(content)
+        # The strings of Python 2 stay bytes: the pixels are not text.
+        batch = _Reader(io.BytesIO(content), encoding="bytes").load()
+        labels = batch[label_key]
+        pixels = _pixels(batch[b"data"], len(labels))
         if not all(type(label) is int and 0 <= label < classes for label in labels):
             raise ValueError(f"its labels are not whole numbers below {classes}")
     except Exception as error:  # a broken pickle can raise anything
-        raise DataError(f"{what} is not an official CIFAR pickle: {' '.join(str(error).split())}") from error
-    return torch.from_numpy(pixels).view(-1, 3, 32, 32), torch.tensor(labels)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{what} is not an official CIFAR pickle: {reason}") from error
+    return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(-1, 3, 32, 32), torch.tensor(labels)
+
+
+class _Standin:
+    """What the three names of :data:`NAMES` are read as. It does nothing but keep what the pickle gives it.
+
+    NumPy itself is not used: its functions have moved between versions, and they allocate what a file
+    promises.
+    """
+
+    def __init__(self, *arguments: object) -> None:
+        self.arguments = arguments
+        self.state: object = None
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state
+
+
+class _Reader(pickle.Unpickler):
+    """An unpickler that knows three names and refuses all others."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in NAMES:
+            raise pickle.UnpicklingError(f"it names {module}.{name}, which the official files do not")
+        return _Standin
+
+
+def _check_operations(content: bytes) -> None:
+    """Raise ``ValueError`` if the unpickler would do anything that it does not do for the official files."""
+    tuples = 0
+    for number, (operation, argument, _) in enumerate(pickletools.genops(content)):
+        if operation.name not in OPERATIONS:
+            raise ValueError(f"it has the operation {operation.name}, which the official files do not have")
+        # The unpickler fills a table up to this index.
+        if operation.name == "LONG_BINPUT" and isinstance(argument, int) and argument > number:
+            raise ValueError(f"it gives the number {argument:,} to one of {number:,} objects")
+        tuples += operation.name.startswith("TUPLE")
+        if tuples > TUPLES:  # Python crashes on the hash of a deeply nested one
+            raise ValueError(f"it has more than {TUPLES} tuples")
+
+
+def _pixels(array: object, images: int) -> bytes:
+    """Return the bytes of an array (images, 3072), uint8, of which NumPy has pickled the state."""
+    if isinstance(array, _Standin) and isinstance(array.state, tuple) and len(array.state) == 5:
+        _, shape, dtype, column_major, pixels = array.state
+        if (
+            shape == (images, PIXELS)
+            and isinstance(dtype, _Standin)
+            and dtype.arguments[:1] == (b"u1",)
+            and column_major is False
+            and isinstance(pixels, bytes)
+            and len(pixels) == images * PIXELS
+        ):
+            return pixels
+    raise ValueError(f"its pixels are not N x {PIXELS} bytes with N labels")

@@ -1,4 +1,4 @@
-"""The 8×8 handwritten digits that scikit-learn carries: 1,797 images, no download."""
+"""The 8×8 handwritten digits that scikit-learn contains: 1,797 images, no download."""
 
 from pathlib import Path
 
@@ -12,12 +12,18 @@ TEST_SIZE = 360
 
 
 def read(root: Path, download: bool) -> Images:
-    """1,437 training and 360 test images (1, 8, 8), pixels 0 to 16, in a fixed stratified split; the arguments are not used."""
+    """Read 1,437 training and 360 test images (1, 8, 8), pixels 0 to 16, in a fixed stratified split.
+
+    The arguments are those of every data set; neither is used.
+
+    Raises:
+        DataError: scikit-learn is not installed.
+    """
     try:
-        from sklearn.datasets import load_digits  # a second to import, and nothing else here needs it
+        from sklearn.datasets import load_digits  # takes a second, and nothing else here needs it
     except ImportError as error:
         raise DataError(
-            "digits: scikit-learn, which carries the images, is not installed: pip install scikit-learn"
+            "digits: scikit-learn, which contains the images, is not installed: pip install scikit-learn"
         ) from error
     bunch = load_digits()
     pixels = torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1)

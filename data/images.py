@@ -1,4 +1,4 @@
-"""Labelled images as tensors on the device, and the batches made of them there."""
+"""Labelled images as tensors on the device, and the batches that are made of them there."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -9,17 +9,26 @@ from torch import Generator, Tensor
 
 from data.base import Batch, send
 from data.splits import stratified_split
+from salr.costs import image_batches
 
 AUGMENTATIONS = ("none", "crop_flip")
 PADDING = 4
 EVALUATION_BATCH = 500
-# Batches are prepared some at a time, up to this many pixels: on a GPU that divides the kernel launches that a batch costs,
-# and on a CPU it stays near the caches (measured on CIFAR-10, batch 128: 0.06 ms a batch, 0.10 ms with four times as many).
+# Several batches are prepared at once, up to this many pixels. On a GPU that saves kernel launches. On a CPU
+# it stays near the caches (CIFAR-10, batch 128: 0.06 ms per batch; 0.10 ms with four times as many pixels).
 BLOCK_PIXELS = 2**22
 
 
 class Images(NamedTuple):
-    """A data set as read from its files, on the CPU: images (N, C, H, W) uint8, labels (N,) int64 from 0 to `classes` - 1."""
+    """A data set as read from its files, on the CPU.
+
+    Attributes:
+        train: Images (N, C, H, W), uint8.
+        train_labels: Classes (N,), int64, from 0 to ``classes`` - 1.
+        test: Likewise.
+        test_labels: Likewise.
+        classes: How many classes there are.
+    """
 
     train: Tensor
     train_labels: Tensor
@@ -29,17 +38,28 @@ class Images(NamedTuple):
 
 
 class ImageData:
-    """Images on `device`, standardised per channel with the mean and deviation of the images used for training.
+    """Images on the device, standardised per channel with the statistics of the images used for training.
 
-    They are stored as bytes and become float32 a block of batches at a time: a quarter of the memory, and as fast as gathering
-    floats, since a gather is bound by the memory it reads. `augment="crop_flip"` pads by 4, crops at random and flips half of
-    the training images. The padding is pixel value 0 *before* standardising, that is black, as in torchvision's usual pipeline
-    (crop, then normalise), not the mean. `validation=True` takes a fixed, stratified tenth out of the training set.
+    They are stored as bytes and become float32 when batches are prepared: a quarter of the memory, and as
+    fast as gathering floats, since a gather is bound by the memory that it reads.
 
-    Raises ValueError for an augmentation that is not there or a batch size that the training images do not fill.
+    Args:
+        images: The data set.
+        device: Where it is kept.
+        batch_size: Images per batch.
+        augment: ``"none"``; or ``"crop_flip"``, which pads the training images by 4, crops them at random and
+            flips half of them. The padding is pixel value 0 before standardising (black, not the mean), as in
+            torchvision's usual pipeline of crop, then normalise.
+        validation: Whether to hold out a fixed, stratified tenth of the training images.
+
+    Attributes:
+        input_shape: (C, H, W).
+        outputs: The number of classes.
+        iterations: Batches per epoch.
+
+    Raises:
+        ValueError: An unknown augmentation, or a batch size that the training images do not fill.
     """
-
-    unit = "images"
 
     def __init__(
         self,
@@ -66,8 +86,8 @@ class ImageData:
             )
         self.input_shape = tuple(train.shape[1:])
         self.outputs = images.classes
-        self.iterations = self._size // batch_size
-        self.count = batch_size
+        self.iterations = image_batches(self._size, batch_size)
+        self._batch_size = batch_size
         self._device = device
         self._mean = mean.float().view(-1, 1, 1).to(device)
         self._deviation = deviation.float().view(-1, 1, 1).to(device)
@@ -78,41 +98,53 @@ class ImageData:
         if augment == "crop_flip":
             pixels, targets = self._parts["train"]
             self._windows = all_crops(pixels)
-            # The middle crops are the images: one copy serves both.
+            # The middle crops are the images, so that one copy serves both.
             self._parts["train"] = (self._windows[:, :, PADDING, PADDING], targets)
 
     def batches(self, order: Generator, augmentation: Generator, passes: int = 1) -> Iterator[Batch]:
-        """`passes * iterations` training batches, each pass in a fresh order; the last, partial batch of a pass is left out.
+        """Yield ``passes * iterations`` training batches, each pass in a new order.
 
-        Both generators are the CPU's; a pass draws its permutation from `order` and all its crops and flips from
-        `augmentation` (which is not touched without augmentation) when its first batch is asked for.
+        The last, partial batch of a pass is left out. When its first batch is asked for, a pass draws its
+        permutation from ``order`` and all its crops and flips from ``augmentation`` (not used without
+        augmentation).
+
+        Args:
+            order: A generator of the CPU.
+            augmentation: A generator of the CPU.
+            passes: How often the data set is read.
         """
         for _ in range(passes):
             choice = send(self._draw(order, augmentation), self._device)
             targets = self._parts["train"][1][choice[0]]
-            block = max(1, BLOCK_PIXELS // (self.count * torch.Size(self.input_shape).numel())) * self.count
-            for start in range(0, len(targets), block):
-                images = self._standardise(self._training_pixels(choice[:, start : start + block]))
-                for inputs, labels in zip(
-                    images.split(self.count), targets[start : start + block].split(self.count), strict=True
-                ):
-                    yield Batch(inputs, labels, restart=False)
+            batch_pixels = self._batch_size * torch.Size(self.input_shape).numel()
+            block = max(1, BLOCK_PIXELS // batch_pixels) * self._batch_size
+            for some, labels in zip(choice.split(block, 1), targets.split(block), strict=True):
+                images = self._standardise(self._training_pixels(some))
+                pairs = zip(images.split(self._batch_size), labels.split(self._batch_size), strict=True)
+                for inputs, classes in pairs:
+                    yield Batch(inputs, classes, restart=False)
 
     def evaluation(self, split: str) -> Iterator[Batch]:
-        """The whole split ("train", "validation" or "test") in file order, not augmented, 500 at a time, nothing left out."""
+        """Return a whole split in file order, not augmented, in batches of 500 and a smaller last one.
+
+        Raises:
+            ValueError: ``split`` is not ``"train"``, ``"test"`` or, if it was held out, ``"validation"``.
+        """
         if split not in self._parts:
             raise ValueError(f"split {split!r}: expected one of {', '.join(self._parts)}")
-        pixels, labels = self._parts[split]
+        pixels, labels = (part.split(EVALUATION_BATCH) for part in self._parts[split])
         return (
             Batch(self._standardise(some), targets, restart=False)
-            for some, targets in zip(
-                pixels.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True
-            )
+            for some, targets in zip(pixels, labels, strict=True)
         )
 
     def _draw(self, order: Generator, augmentation: Generator) -> Tensor:
-        """One pass: (1, n) indices, or (4, n) with the crops' rows and columns and the flips, in one tensor for one transfer."""
-        count = self.iterations * self.count
+        """Return what a pass consists of, in one tensor for one transfer.
+
+        Returns:
+            (1, n) indices; with augmentation (4, n): indices, the crops' rows and columns, and the flips.
+        """
+        count = self.iterations * self._batch_size
         chosen = torch.randperm(self._size, generator=order)[:count].unsqueeze(0)
         if self._windows is None:
             return chosen
@@ -132,15 +164,16 @@ class ImageData:
 
 
 def all_crops(pixels: Tensor) -> Tensor:
-    """(N, C, 9, 9, H, W): every crop of images (N, C, H, W) padded by 4 zeros. A view; only the padded images take memory."""
+    """Return every crop of images (N, C, H, W) padded by 4 zeros, as a view (N, C, 9, 9, H, W)."""
     padded = F.pad(pixels, (PADDING,) * 4)
     return padded.unfold(2, pixels.shape[2], 1).unfold(3, pixels.shape[3], 1)
 
 
 def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel of (N, C, H, W) uint8 images: (C,) float64, exact to its rounding.
+    """Return the mean and deviation of each channel of images (N, C, H, W), uint8: (C,) float64 each.
 
-    From the histogram of the 256 values, so that they are the same whatever the device or the number of threads.
+    They are computed from the histogram of the 256 values, so that the device and the number of threads do
+    not change them.
     """
     values = torch.arange(256, dtype=torch.float64)
     counts = torch.stack(

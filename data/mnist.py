@@ -1,6 +1,8 @@
-"""MNIST (LeCun et al. 1998) in torchvision's layout: `MNIST/raw/`, packed or unpacked idx files."""
+"""MNIST (LeCun et al. 1998) in torchvision's layout: ``MNIST/raw/``, idx files, packed or unpacked."""
 
 import gzip
+import io
+import math
 import zlib
 from pathlib import Path
 
@@ -15,7 +17,7 @@ MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
 )
-# name, size and sha256 of the packed file, size and sha256 of the unpacked one
+# Name; size and sha256 of the packed file; size and sha256 of the unpacked file.
 TABLE = (
     (
         "train-images-idx3-ubyte",
@@ -51,32 +53,52 @@ FILES = FileSet(
     offline="digits",
     alternative=UNPACKED,
 )
+LARGEST = max(size for _, _, (size, _) in TABLE)  # bytes of an unpacked file
 
 
 def read(root: Path, download: bool) -> Images:
-    """60,000 training and 10,000 test images (1, 28, 28)."""
+    """Read 60,000 training and 10,000 test images (1, 28, 28)."""
     contents = FILES.read(root, download)
     train, train_labels, test, test_labels = (parse_idx(content, name) for name, content in contents.items())
+    for images, labels in ((train, train_labels), (test, test_labels)):
+        if len(images) != len(labels) or (labels > 9).any():
+            raise DataError("mnist: there is not one label from 0 to 9 for each image")
     return Images(train.unsqueeze(1), train_labels.long(), test.unsqueeze(1), test_labels.long(), classes=10)
 
 
 def parse_idx(content: bytes, name: str) -> Tensor:
-    """The uint8 tensor of an idx file (gzipped if `name` ends in .gz): big-endian magic 0x08 and rank, sizes, then the bytes."""
+    """Return the uint8 tensor of an idx file, which is type (0x08), rank, sizes (big-endian), then bytes.
+
+    Args:
+        content: The file, packed with gzip if ``name`` ends in ``.gz``.
+        name: Tells the rank: 3 if ``idx3`` is in it, else 1.
+
+    Raises:
+        DataError: The content is anything else, or larger than MNIST's largest file.
+    """
     if name.endswith(".gz"):
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise DataError(f"mnist: {name} is not a whole gzip file: {error}") from error
+        content = _unpack(content, name)
     rank = 3 if "idx3" in name else 1
     start = 4 + 4 * rank
     if content[:4] != bytes([0, 0, 8, rank]) or len(content) < start:
         raise DataError(
-            f"mnist: {name} is not an idx file of {rank}-dimensional bytes (its first bytes are {content[:4].hex()})"
+            f"mnist: {name} is not an idx file of {rank}-dimensional bytes "
+            f"(its first bytes are {content[:4].hex()})"
         )
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
-    values = torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8)
-    if values.numel() != torch.Size(shape).numel():
-        raise DataError(
-            f"mnist: {name} holds {values.numel():,} bytes, its header says {torch.Size(shape).numel():,}"
-        )
-    return values.view(shape)
+    held, promised = len(content) - start, math.prod(shape)
+    if held != promised or not promised:
+        raise DataError(f"mnist: {name} holds {held:,} bytes, its header says {promised:,}")
+    return torch.frombuffer(bytearray(content[start:]), dtype=torch.uint8).view(shape)
+
+
+def _unpack(content: bytes, name: str) -> bytes:
+    """Unpack a gzip file, but no more than MNIST's largest file has: a small one may unpack to gigabytes."""
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            unpacked = stream.read(LARGEST + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"mnist: {name} is not a whole gzip file: {error}") from error
+    if len(unpacked) > LARGEST:
+        raise DataError(f"mnist: {name} unpacks to more than {LARGEST:,} bytes, MNIST's largest file")
+    return unpacked

@@ -13,7 +13,12 @@ from data.text import Corpus, TextData
 
 
 class _Source(NamedTuple):
-    """`read(root, download)` gives the data; `files` is what it reads (None: nothing, it is embedded)."""
+    """How a data set is read.
+
+    Attributes:
+        read: Takes the root folder and whether to download; returns the data.
+        files: The files that it reads; ``None`` if it needs none.
+    """
 
     read: Callable[[Path, bool], Images | Corpus]
     files: FileSet | None
@@ -31,7 +36,7 @@ _SOURCES = {
 
 
 def names() -> list[str]:
-    """The data sets there are."""
+    """Return the names of the data sets."""
     return list(_SOURCES)
 
 
@@ -44,10 +49,25 @@ def load(
     download: bool = True,
     **options: Any,
 ) -> ImageData | TextData:
-    """The data set `name` on `device`, from the official files below `root`, which are fetched where they are missing.
+    """Return a data set on the device.
 
-    `options`: for images `augment` ("none", "crop_flip") and `validation` (a bool); for text `sequence_length` (required).
-    Raises ValueError for a name, size or option that cannot be, DataError for missing or damaged data.
+    Args:
+        name: One of :func:`names`.
+        root: The folder of the official files.
+        device: Where the data are kept.
+        batch_size: Images or token streams per batch.
+        download: Whether to fetch missing files.
+        options: For images ``augment`` (``"none"`` or ``"crop_flip"``) and ``validation`` (a bool); for text
+            ``sequence_length`` (required).
+
+    Raises:
+        ValueError: An unknown name, or an impossible size or option.
+        DataError: The data are missing or damaged.
+
+    Example:
+        >>> images = load("digits", "datasets", torch.device("cpu"), batch_size=32)
+        >>> images.iterations
+        44
     """
     data = _source(name).read(Path(root).expanduser(), download)
     if isinstance(data, Images):
@@ -56,9 +76,19 @@ def load(
 
 
 def fetch(name: str, root: str | Path, download: bool = True) -> Path | None:
-    """Bring the official files below `root`, check them, and return their folder (None where none are needed).
+    """Fetch the official files of a data set if they are missing, and check them.
 
-    Raises ValueError for an unknown name, DataError for missing or damaged data.
+    Args:
+        name: One of :func:`names`.
+        root: The folder below which the files are kept.
+        download: Whether to fetch missing files.
+
+    Returns:
+        The folder of the files; ``None`` if the data set needs none.
+
+    Raises:
+        ValueError: An unknown name.
+        DataError: The data are missing or damaged.
     """
     files, root = _source(name).files, Path(root).expanduser()
     if files is None:

@@ -1,4 +1,4 @@
-"""The fixed stratified split that takes a part out of a labelled set."""
+"""The fixed stratified split that holds out a part of a labelled set."""
 
 import numpy as np
 import torch
@@ -8,10 +8,17 @@ SEED = 0
 
 
 def stratified_split(labels: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Indices of what stays and of the `size` examples taken, each in file order and with the classes in their proportions.
+    """Split the examples into the ones that stay and ``size`` held out, each with the classes' proportions.
 
-    `labels`: (N,) int64 on the CPU. The classes' shares are rounded by largest remainder, so that exactly `size` are taken.
-    The choice depends on the labels and the size alone, whatever the version of numpy or torch: RandomState's stream is frozen.
+    The classes' shares are rounded by the largest remainder, so that exactly ``size`` are held out. The split
+    depends only on the labels and the size, not on a version: NumPy has frozen ``RandomState``'s stream.
+
+    Args:
+        labels: (N,), int64, on the CPU.
+        size: How many examples to hold out, 0 to N.
+
+    Returns:
+        Indices of the examples that stay (N - size,) and of the ones held out (size,), both in file order.
     """
     random = np.random.RandomState(SEED)
     quota = torch.bincount(labels).double() * size / len(labels)

@@ -1,4 +1,4 @@
-"""Text as token streams on the device, and the batches cut out of them."""
+"""Text as token streams on the device, and the batches that are cut out of them."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,34 +7,49 @@ import torch
 from torch import Generator, Tensor
 
 from data.base import Batch
+from salr.costs import text_batches
 
 EVALUATION_SEGMENT = 1000
 
 
 class Corpus(NamedTuple):
-    """A text as read, on the CPU: three (n,) int64 tensors of tokens from 0 to `vocabulary` - 1, in reading order.
+    """A text as read from its files, on the CPU.
 
-    `fingerprint`: the sha256 of the bytes that all three were made of.
+    Attributes:
+        train: Tokens (n,), int64, from 0 to ``vocabulary`` - 1, in reading order.
+        validation: Likewise.
+        test: Likewise.
+        vocabulary: How many different tokens there are.
     """
 
     train: Tensor
     validation: Tensor
     test: Tensor
     vocabulary: int
-    fingerprint: str
 
 
 class TextData:
-    """A corpus on `device`: `batch_size` parallel streams for training, one stream for each evaluation.
+    """A corpus on the device: parallel streams for training, one stream for each evaluation.
 
-    The training tokens are cut into `batch_size` equal streams side by side (a rest shorter than `batch_size` is dropped), and
-    iteration i holds steps i * sequence_length to (i + 1) * sequence_length of all of them: a recurrent state carried from batch
-    to batch reads on where it stopped.
+    The training tokens are cut into ``batch_size`` equal streams; a rest shorter than ``batch_size`` is
+    dropped. Batch i has the steps i * ``sequence_length`` to (i + 1) * ``sequence_length`` of all streams: a
+    recurrent state that is carried from batch to batch continues where it stopped.
 
-    Raises ValueError for a batch size or sequence length that the training tokens do not fill once.
+    Args:
+        corpus: The text.
+        device: Where it is kept.
+        batch_size: How many streams there are.
+        sequence_length: Steps per batch.
+
+    Attributes:
+        input_shape: ``()``.
+        outputs: The vocabulary.
+        iterations: Batches per epoch.
+
+    Raises:
+        ValueError: The training tokens are too few for one batch.
     """
 
-    unit = "tokens"
     input_shape = ()
 
     def __init__(
@@ -44,22 +59,19 @@ class TextData:
             raise ValueError(
                 f"batch_size={batch_size}, sequence_length={sequence_length}: expected at least 1 each"
             )
-        length = len(corpus.train) // batch_size
-        # The last token of a stream is only ever a target.
-        self.iterations = (length - 1) // sequence_length
+        self.iterations = text_batches(len(corpus.train), batch_size, sequence_length)
         if self.iterations < 1:
             raise ValueError(
                 f"batch_size={batch_size} streams of at least sequence_length={sequence_length} + 1 tokens: "
                 f"more than the {len(corpus.train):,} training tokens"
             )
         self.outputs = corpus.vocabulary
-        self.count = batch_size * sequence_length
-        self.fingerprint = corpus.fingerprint
         self._splits = {
             "train": corpus.train.to(device),
             "validation": corpus.validation.to(device),
             "test": corpus.test.to(device),
         }
+        length = len(corpus.train) // batch_size
         streams = self._splits["train"][: batch_size * length].view(batch_size, length)
         steps = self.iterations * sequence_length
         self._inputs, self._targets = (
@@ -68,28 +80,30 @@ class TextData:
         )
 
     def batches(self, order: Generator, augmentation: Generator, passes: int = 1) -> Iterator[Batch]:
-        """`passes * iterations` training batches (batch_size, sequence_length); `restart` on the first of every pass.
+        """Yield ``passes * iterations`` training batches (batch_size, sequence_length).
 
-        A stream has one order: neither generator is used.
+        ``restart`` is set on the first batch of each pass. A stream has one order: the generators are not
+        used.
         """
         for _ in range(passes):
             for iteration in range(self.iterations):
                 yield Batch(self._inputs[iteration], self._targets[iteration], restart=iteration == 0)
 
     def evaluation(self, split: str) -> Iterator[Batch]:
-        """The split ("train", "validation" or "test") as one sequential stream: batches (1, 1000), the last one shorter.
+        """Return a whole split as one sequential stream: batches (1, 1000), the last one shorter.
 
-        Every token but the first is a target once. The segments are longer than in training for speed: the state is carried
-        across them, so that their length does not change the result of a network in evaluation mode.
+        Every token except the first is a target once. The segments are longer than in training for speed. The
+        state is carried across them, so that their length does not change the result.
+
+        Raises:
+            ValueError: ``split`` is not ``"train"``, ``"validation"`` or ``"test"``.
         """
         if split not in self._splits:
             raise ValueError(f"split {split!r}: expected one of {', '.join(self._splits)}")
         tokens = self._splits[split].unsqueeze(0)
-        segments = zip(
-            tokens[:, :-1].split(EVALUATION_SEGMENT, 1),
-            tokens[:, 1:].split(EVALUATION_SEGMENT, 1),
-            strict=True,
-        )
+        inputs = tokens[:, :-1].split(EVALUATION_SEGMENT, 1)
+        targets = tokens[:, 1:].split(EVALUATION_SEGMENT, 1)
         return (
-            Batch(inputs, targets, restart=index == 0) for index, (inputs, targets) in enumerate(segments)
+            Batch(some, following, restart=index == 0)
+            for index, (some, following) in enumerate(zip(inputs, targets, strict=True))
         )

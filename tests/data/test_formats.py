@@ -1,8 +1,9 @@
-"""The formats of the image files: MNIST's idx and CIFAR's pickles, read where they are right and refused where they are not."""
+"""The formats of the image files, MNIST's idx and CIFAR's pickles: read if they are right, else refused."""
 
 import gzip
 import os
 import pickle
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,9 @@ import torch
 from data import cifar, mnist
 from data.base import DataError
 from data.files import FileSet
-from tests.helpers.data import assert_one_line, cifar_pickle, file_set
+from tests.helpers.data import assert_one_line, bounded, cifar_pickle, file_set, idx
 
 # MNIST's format
-
-
-def idx(shape: tuple[int, ...], values: bytes) -> bytes:
-    return bytes([0, 0, 8, len(shape)]) + b"".join(size.to_bytes(4, "big") for size in shape) + values
 
 
 def test_idx_files_packed_and_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,6 +60,7 @@ PACKED = gzip.compress(idx((3,), b"xyz"), mtime=0)
         (idx((4,), b"xyz"), "a-idx1-ubyte", "holds 3 bytes, its header says 4"),
         (idx((2,), b"xyz"), "a-idx1-ubyte", "holds 3 bytes, its header says 2"),
         (idx((2**31, 2**31, 2**31), b"xyz"), "a-idx3-ubyte", "holds 3 bytes"),
+        (idx((0, 28, 28), b""), "a-idx3-ubyte", "holds 0 bytes, its header says 0"),
         (PACKED[:-9], "a-idx1-ubyte.gz", "not a whole gzip file"),
         (PACKED[:10] + b"\xff" * 20, "a-idx1-ubyte.gz", "not a whole gzip file"),
         (idx((3,), b"xyz"), "a-idx1-ubyte.gz", "not a whole gzip file"),
@@ -74,11 +72,36 @@ def test_what_is_no_idx_file_is_refused(content: bytes, name: str, message: str)
     assert_one_line(refused.value, f"mnist: {name} ", message)
 
 
+def test_a_small_file_that_unpacks_to_gigabytes_is_refused_in_bounded_memory() -> None:
+    once = gzip.compress(bytes(1 << 24), mtime=0)
+    bomb = gzip.compress(idx((1 << 32 - 1,), b""), mtime=0) + once * 200  # 3.4 GB in 3 MB
+    assert len(bomb) < 1 << 22
+    with bounded(200), pytest.raises(DataError) as refused:
+        mnist.parse_idx(bomb, "train-labels-idx1-ubyte.gz")
+    assert_one_line(refused.value, "unpacks to more than 47,040,016 bytes")
+
+
+@pytest.mark.parametrize(
+    ("shape", "labels"), [((2, 2, 2), [1]), ((1, 2, 2), [1, 2]), ((2, 2, 2), [3, 10]), ((1, 2, 2), [255])]
+)
+def test_labels_that_do_not_fit_the_images_are_refused(
+    shape: tuple[int, ...], labels: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = (idx((1, 2, 2), bytes(4)), idx((1,), bytes([9])))
+    wrong = (idx(shape, bytes(4 * shape[0])), idx((len(labels),), bytes(labels)))
+    names = ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1")
+    for number, contents in enumerate(((*good, *wrong), (*wrong, *good))):
+        files = file_set(tmp_path / str(number), "mnist", "raw", dict(zip(names, contents, strict=True)))
+        monkeypatch.setattr(mnist, "FILES", files)
+        with pytest.raises(DataError, match="mnist: there is not one label from 0 to 9 for each image"):
+            mnist.read(tmp_path / str(number), download=False)
+
+
 # CIFAR's pickles
 
 
 class Evil:
-    """Unpickling it makes a folder."""
+    """An object that makes a folder when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = str(path)
@@ -129,14 +152,61 @@ def test_code_in_a_pickle_is_not_run(protocol: int, tmp_path: Path, monkeypatch:
         cifar.read_cifar10(tmp_path, download=False)
     assert not marker.exists()
 
-    # Even where the checksum says yes.
+    # Even if the checksum is right.
     monkeypatch.setattr(
         cifar, "CIFAR10", file_set(tmp_path, "cifar10", "batches", {**genuine, "test_batch": evil})
     )
     with pytest.raises(DataError) as refused:
         cifar.read_cifar10(tmp_path, download=False)
-    assert_one_line(refused.value, "cifar10: test_batch is not an official CIFAR pickle: it names ", "mkdir")
+    assert_one_line(
+        refused.value, "cifar10: test_batch is not an official CIFAR pickle: it has the operation "
+    )
     assert not marker.exists()
+
+
+def test_a_name_in_the_official_form_is_not_called(tmp_path: Path) -> None:
+    """Only operations that the official files have, but they name and call a function."""
+    path = str(tmp_path / "marker").encode()
+    call = b"cposix\nmkdir\nT" + struct.pack("<i", len(path)) + path + b"\x85R"
+    whole = b"\x80\x02" + call + b"."
+    pickle.loads(whole, encoding="utf-8")  # noqa: S301 - to see that there is something to be refused
+    assert (tmp_path / "marker").is_dir()
+    (tmp_path / "marker").rmdir()
+    with pytest.raises(DataError) as refused:
+        cifar.parse_batch(whole, "cifar10: test_batch", b"labels", 10)
+    assert_one_line(refused.value, "not an official CIFAR pickle: it names posix.mkdir")
+    assert not (tmp_path / "marker").exists()
+
+
+PICKLE = cifar_pickle(bytes(3072), [1])
+PROMISES = {
+    # an index in the unpickler's table, which it fills up to there
+    "memo": PICKLE[:3] + b"r" + struct.pack("<I", 1 << 31) + PICKLE[3:],
+    # lengths of strings
+    "string": PICKLE[:4] + b"T" + struct.pack("<i", 2**31 - 1) + PICKLE[4:],
+    "negative": PICKLE[:4] + b"T" + struct.pack("<i", -1) + PICKLE[4:],
+    "long string": b"\x80\x04\x8e" + struct.pack("<Q", 1 << 40) + b".",
+    "byte array": b"\x80\x05\x96" + struct.pack("<Q", 1 << 33) + b".",
+    "frame": b"\x80\x04\x95" + struct.pack("<Q", 1 << 40) + b"N.",
+    # shapes of arrays: of the empty one that is made first, and of the one that is filled
+    "empty array": PICKLE.replace(b"K\x00\x85", b"J" + struct.pack("<i", 2**31 - 1) + b"\x85"),
+    "array": PICKLE.replace(b"M\x01\x00M", b"J" + struct.pack("<i", 2**31 - 1) + b"M"),
+    # a tuple of a tuple of a tuple ..., whose hash makes Python crash
+    "depth": b"\x80\x02}(N" + b"\x85" * 1_000_000 + b"Nu.",
+}
+
+
+@pytest.mark.parametrize("promise", PROMISES)
+def test_a_pickle_that_promises_gigabytes_is_refused_in_bounded_memory(promise: str) -> None:
+    assert PROMISES[promise] != PICKLE
+    if promise == "empty array":  # its size is not used
+        with bounded():
+            pixels, _ = cifar.parse_batch(PROMISES[promise], "cifar10: a", b"labels", 10)
+        assert pixels.shape == (1, 3, 32, 32)
+        return
+    with bounded(), pytest.raises(DataError) as refused:
+        cifar.parse_batch(PROMISES[promise], "cifar10: a", b"labels", 10)
+    assert_one_line(refused.value, "cifar10: a is not an official CIFAR pickle: ")
 
 
 @pytest.mark.parametrize(

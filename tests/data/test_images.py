@@ -12,14 +12,14 @@ import data
 from data import images as images_module
 from data.images import ImageData, Images, channel_statistics
 from data.splits import stratified_split
-from experiments.schema.dataset import ImageDatasetConfig, check_dataset, load_options
+from experiments.schema.dataset import ImageDatasetConfig, check_dataset
 from tests.helpers.data import CPU, configuration, generators, load, root_of, standardised
 
 NAMES = [name for name in data.names() if isinstance(configuration(name), ImageDatasetConfig)]
 
 
 def fake(count: int = 60, shape: tuple[int, int, int] = (2, 6, 5), classes: int = 3) -> Images:
-    """Random images, each told from the others by its first pixel."""
+    """Return random images that differ in their first pixel."""
     pixels = torch.randint(1, 256, (count + 20, *shape), dtype=torch.uint8)
     pixels[:, 0, 0, 0] = torch.arange(count + 20, dtype=torch.uint8)
     labels = torch.arange(count + 20) % classes
@@ -31,7 +31,7 @@ def one_pass(images: ImageData, seed: int = 0, passes: int = 1) -> list[data.Bat
 
 
 def identities(images: ImageData, raw: Images, inputs: torch.Tensor) -> list[int]:
-    """Which training images `inputs` are, by the first pixel."""
+    """Return which training images these are, by the first pixel."""
     codes = standardised(
         torch.arange(256.0).view(256, 1, 1, 1).expand(256, raw.train.shape[1], 1, 1), raw.train
     )[:, 0, 0, 0]
@@ -45,22 +45,20 @@ def same(left: list[data.Batch], right: list[data.Batch]) -> bool:
     )
 
 
-# Every data set through the same contract
+# The contract of every data set
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_contract(name: str, request: pytest.FixtureRequest) -> None:
     config = configuration(name)
     check_dataset(config)
-    images = load(name, root_of(name, request), **load_options(config))
+    images = load(name, root_of(name, request), **config.load_options())
     assert isinstance(images, ImageData)
     assert images.input_shape == (config.channels, config.height, config.width)
     assert images.outputs == config.classes
-    assert images.unit == "images"
-    assert images.count == config.batch_size
-    assert images.iterations == config.train_size // config.batch_size
+    assert images.iterations == config.iterations == config.train_size // config.batch_size
 
-    # Standardised over the training split, which is read in file order with nothing left out.
+    # Standardised over the training split, which is read in file order, with nothing left out.
     total = squares = torch.zeros(config.channels, dtype=torch.float64)
     labels = []
     for batch in images.evaluation("train"):
@@ -99,7 +97,7 @@ def test_contract(name: str, request: pytest.FixtureRequest) -> None:
 # Batches
 
 
-def test_a_pass_is_a_permutation_and_each_pass_another() -> None:
+def test_a_pass_is_a_permutation_and_each_pass_is_another_one() -> None:
     raw = fake()
     images = ImageData(raw, CPU, batch_size=12)
     batches = one_pass(images, passes=2)
@@ -125,11 +123,11 @@ def test_the_rest_of_a_pass_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("augment", ["none", "crop_flip"])
-def test_batches_depend_on_the_generators_alone(augment: str) -> None:
+def test_batches_depend_only_on_the_generators(augment: str) -> None:
     raw = fake()
     one, other = (ImageData(raw, CPU, batch_size=8, augment=augment) for _ in range(2))
     first = one_pass(one)
-    torch.manual_seed(99)  # the global generator has no part in it
+    torch.manual_seed(99)  # the global generator is not used
     assert same(first, one_pass(other))
     assert not same(first, one_pass(other, seed=1))
     order, augmentation = generators(0)
@@ -179,16 +177,16 @@ def test_crop_and_flip_as_done_image_by_image() -> None:
 
 
 def test_every_crop_and_both_directions_occur() -> None:
-    """One image with one bright pixel in its middle: where it lands tells the crop, among 9 x 9; a flip mirrors it."""
+    """The place of one bright pixel tells which of 9 x 9 crops was taken, and whether it was flipped."""
     pixels = torch.zeros(2000, 1, 9, 9, dtype=torch.uint8)
-    pixels[:, :, 4, 3] = 255  # the column next to the middle tells a flip
+    pixels[:, :, 4, 3] = 255  # next to the middle, so that a flip is seen
     labels = torch.zeros(2000, dtype=torch.int64)
     images = ImageData(
         Images(pixels, labels, pixels[:1], labels[:1], 1), CPU, batch_size=2000, augment="crop_flip"
     )
     (batch,) = one_pass(images)
     landed = torch.nonzero(batch.inputs > batch.inputs.min())[:, 2:]
-    # Without a flip columns -1 to 7 (of 0 to 8), with one 1 to 9: both ends are seen, and -1 and 9 leave no bright pixel.
+    # Without a flip it is in the columns -1 to 7, with one in 1 to 9, of 0 to 8: at -1 and 9 it is not seen.
     assert {tuple(place) for place in landed.tolist()} == {
         (row, column) for row in range(9) for column in range(9)
     }
@@ -222,7 +220,7 @@ def test_no_batch_waits_for_the_device() -> None:
     raw = fake()
     images = ImageData(raw, device, batch_size=8, augment="crop_flip")
     expected = one_pass(ImageData(raw, CPU, batch_size=8, augment="crop_flip"))
-    one_pass(images)  # pinned memory is taken for the first time
+    one_pass(images)  # the first pass allocates the pinned memory
     torch.cuda.set_sync_debug_mode("error")
     try:
         batches = one_pass(images)
@@ -249,7 +247,7 @@ def test_a_stratified_split_keeps_the_proportions(labels: list[int], draw: st.Da
         assert abs(int((values[taken] == label).sum()) - quota) < 1
 
 
-def test_the_validation_split_is_a_tenth_apart() -> None:
+def test_the_validation_split_is_a_tenth_that_is_held_out() -> None:
     raw = fake(count=100, classes=4)
     images = ImageData(raw, CPU, batch_size=9, validation=True)
     (held,) = images.evaluation("validation")

@@ -1,4 +1,4 @@
-"""The real image sets, image by image, against readers that are not ours."""
+"""The real image sets, image by image, held against other readers."""
 
 import gzip
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from data.splits import stratified_split
-from experiments.schema.dataset import load_options
 from tests.helpers.data import configuration, load, root_of, standardised
 
 
@@ -19,7 +18,7 @@ def test_cifar_is_what_torchvision_reads(name: str, request: pytest.FixtureReque
     theirs = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100}[name](root, train=False)
     pixels = torch.from_numpy(theirs.data).permute(0, 3, 1, 2)
     mean, deviation = (values.view(3, 1, 1) for values in channel_of(name))
-    ours = list(load(name, root, **load_options(configuration(name))).evaluation("test"))
+    ours = list(load(name, root, **configuration(name).load_options()).evaluation("test"))
     assert torch.cat([batch.targets for batch in ours]).tolist() == theirs.targets
     expected = (pixels.double() / 255 - mean) / deviation
     torch.testing.assert_close(
@@ -28,7 +27,7 @@ def test_cifar_is_what_torchvision_reads(name: str, request: pytest.FixtureReque
 
 
 def channel_of(name: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """The means and deviations in general use, to their four printed digits."""
+    """Return the means and deviations in general use, with their four printed digits."""
     known = {
         "mnist": ([0.1307], [0.3081]),
         "cifar10": ([0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]),
@@ -50,7 +49,7 @@ def test_mnist_is_what_its_files_say(request: pytest.FixtureRequest) -> None:
         gzip.decompress((folder / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8
     )
     mean, deviation = channel_of("mnist")
-    ours = list(load("mnist", root, **load_options(configuration("mnist"))).evaluation("test"))
+    ours = list(load("mnist", root, **configuration("mnist").load_options()).evaluation("test"))
     assert torch.cat([batch.targets for batch in ours]).tolist() == labels.tolist()
     expected = (torch.from_numpy(pixels.copy()).view(10_000, 1, 28, 28).double() / 255 - mean) / deviation
     torch.testing.assert_close(
@@ -58,8 +57,8 @@ def test_mnist_is_what_its_files_say(request: pytest.FixtureRequest) -> None:
     )
 
 
-def test_the_digits_are_split_as_ever() -> None:
-    """Pinned: a changed split would silently change every number measured on the digits."""
+def test_the_split_of_the_digits_never_changes() -> None:
+    """A changed split would silently change every number measured on the digits."""
     bunch = pytest.importorskip("sklearn.datasets").load_digits()
     kept, taken = stratified_split(torch.from_numpy(bunch.target), 360)
     assert taken[:12].tolist() == [3, 7, 13, 19, 36, 38, 43, 48, 53, 55, 60, 62]

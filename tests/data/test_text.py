@@ -1,6 +1,5 @@
-"""The text data sets: streams against a plain twin, and the real files word by word and byte by byte."""
+"""The text data sets: streams held against a plain twin, and the real files word by word, byte by byte."""
 
-import hashlib
 import sys
 import types
 from pathlib import Path
@@ -11,17 +10,15 @@ import torch
 import data
 from data import corpora
 from data.text import Corpus, TextData
-from experiments.schema.dataset import TextDatasetConfig, check_dataset, load_options
+from experiments.schema.dataset import TextDatasetConfig, check_dataset
 from tests.helpers.data import CPU, assert_one_line, configuration, file_set, generators, load, root_of
 
 NAMES = [name for name in data.names() if isinstance(configuration(name), TextDatasetConfig)]
 
 
 def fake(train: int = 103, rest: int = 20) -> Corpus:
-    """Every token another, so that each tells its place."""
-    return Corpus(
-        torch.arange(train), torch.arange(rest), torch.arange(rest) + 5, max(train, rest + 5), "sha"
-    )
+    """Return a text in which every token is different, so that each tells its place."""
+    return Corpus(torch.arange(train), torch.arange(rest), torch.arange(rest) + 5, max(train, rest + 5))
 
 
 def one_pass(text: TextData, passes: int = 1) -> list[data.Batch]:
@@ -29,7 +26,7 @@ def one_pass(text: TextData, passes: int = 1) -> list[data.Batch]:
 
 
 def evaluated(text: TextData, split: str) -> tuple[list[int], list[int]]:
-    """Inputs and targets of the one stream that an evaluation reads."""
+    """Return inputs and targets of the one stream that an evaluation reads."""
     batches = list(text.evaluation(split))
     assert [batch.restart for batch in batches] == [True] + [False] * (len(batches) - 1)
     assert {batch.inputs.shape for batch in batches[:-1]} <= {(1, 1000)}
@@ -39,7 +36,7 @@ def evaluated(text: TextData, split: str) -> tuple[list[int], list[int]]:
     ).tolist()
 
 
-# Every text through the same contract
+# The contract of every text
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -47,14 +44,12 @@ def test_contract(name: str, request: pytest.FixtureRequest) -> None:
     config = configuration(name)
     assert isinstance(config, TextDatasetConfig)
     check_dataset(config)
-    text = load(name, root_of(name, request), **load_options(config))
+    text = load(name, root_of(name, request), **config.load_options())
     assert isinstance(text, TextData)
     assert text.input_shape == ()
     assert text.outputs == config.vocabulary
-    assert text.unit == "tokens"
-    assert text.count == config.batch_size * config.sequence_length
-    assert text.iterations == (config.train_size // config.batch_size - 1) // config.sequence_length
-    assert len(text.fingerprint) == 64
+    expected = (config.train_size // config.batch_size - 1) // config.sequence_length
+    assert text.iterations == config.iterations == expected
 
     inputs, targets = evaluated(text, "train")
     assert len(inputs) == config.train_size - 1
@@ -64,7 +59,7 @@ def test_contract(name: str, request: pytest.FixtureRequest) -> None:
         assert others[1:] == following[:-1]
         assert 0 <= min(others + following) <= max(others + following) < config.vocabulary
 
-    # The training streams side by side are the text from its start, in as many pieces.
+    # The parallel training streams are the text from its start, in as many pieces.
     batches = one_pass(text)
     assert len(batches) == text.iterations
     assert {batch.inputs.shape for batch in batches} == {(config.batch_size, config.sequence_length)}
@@ -111,7 +106,7 @@ def test_streams_as_cut_token_by_token(batch_size: int, sequence_length: int) ->
     assert text.iterations == len(expected)
 
 
-def test_passes_are_alike_and_each_starts_afresh() -> None:
+def test_passes_are_equal_and_each_starts_from_the_beginning() -> None:
     text = TextData(fake(), CPU, batch_size=4, sequence_length=5)
     batches = one_pass(text, passes=3)
     assert [batch.restart for batch in batches] == ([True] + [False] * (text.iterations - 1)) * 3
@@ -168,7 +163,6 @@ def test_ptb_is_numbered_by_first_appearance(tmp_path: Path, monkeypatch: pytest
     assert corpus.validation.tolist() == [4, 2]
     assert corpus.test.tolist() == [1, 0, 2]
     assert corpus.vocabulary == 5
-    assert corpus.fingerprint == hashlib.sha256(b"".join(contents.values())).hexdigest()
 
 
 def test_ptb_is_the_published_one(request: pytest.FixtureRequest) -> None:
@@ -194,6 +188,24 @@ def test_ptb_is_the_published_one(request: pytest.FixtureRequest) -> None:
     assert corpora.PTB.files[0].sha256.startswith("fcea919f")
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("ptb.train.txt", b"the \xff cat\n", "ptb.train.txt is not a text in UTF-8"),
+        ("ptb.test.txt", b"\xe2\x82", "ptb.test.txt is not a text in UTF-8"),
+        ("ptb.valid.txt", b"dog\n", "ptb.valid.txt has the word 'dog', which the training text lacks"),
+        ("ptb.train.txt", b"", "ptb.valid.txt has the word 'cat', which the training text lacks"),
+        ("ptb.test.txt", b"x" * 1_000_000, "ptb.test.txt has the word 'xxx"),
+    ],
+)
+def test_words_that_are_wrong_are_refused(name: str, content: bytes, message: str) -> None:
+    contents = dict.fromkeys(("ptb.train.txt", "ptb.valid.txt", "ptb.test.txt"), b"cat\n")
+    with pytest.raises(data.DataError) as refused:
+        corpora.parse_words({**contents, name: content}, "ptb")
+    assert_one_line(refused.value, f"ptb: {message}")
+    assert len(str(refused.value)) < 200
+
+
 # War and Peace
 
 
@@ -209,10 +221,20 @@ def test_war_and_peace_is_read_as_bytes(request: pytest.FixtureRequest) -> None:
         assert len(targets) + 1 == size
         read += [inputs[0], *targets]
     assert bytes(values[token] for token in read) == content
-    assert text.fingerprint == hashlib.sha256(content).hexdigest()
 
 
-# The text that Python carries
+def test_bytes_are_numbered_by_value() -> None:
+    corpus = corpora.parse_bytes(b"banana bandana xx bc", "war_and_peace")
+    assert corpus.vocabulary == len(set(b"banana bandana xx bc"))
+    tokens = torch.cat([corpus.train, corpus.validation, corpus.test]).tolist()
+    values = sorted(set(b"banana bandana xx bc"))
+    assert bytes(values[token] for token in tokens) == b"banana bandana xx bc"
+    assert [len(part) for part in corpus[:3]] == [16, 2, 2]
+    with pytest.raises(data.DataError, match="war_and_peace: the text is empty"):
+        corpora.parse_bytes(b"", "war_and_peace")
+
+
+# The text that Python contains
 
 
 def topics(monkeypatch: pytest.MonkeyPatch, content: dict[str, str]) -> None:
@@ -221,23 +243,23 @@ def topics(monkeypatch: pytest.MonkeyPatch, content: dict[str, str]) -> None:
     monkeypatch.setitem(sys.modules, "pydoc_data.topics", module)
 
 
-def test_the_carried_text_is_printable_and_fingerprinted() -> None:
+def test_the_text_of_python_is_printable() -> None:
     corpus = corpora.read_pydoc(Path("unused"), download=False)
     tokens = torch.cat([corpus.train, corpus.validation, corpus.test])
     text = bytes((tokens + 32).tolist())
     assert [len(corpus.train), len(corpus.validation), len(corpus.test)] == [320_000, 40_000, 40_000]
-    assert corpus.fingerprint == hashlib.sha256(text).hexdigest()
     assert text.startswith(b'The "assert" statement')
     assert b"  " not in text
     assert text.count(b" the ") > 1000
 
 
-def test_the_carried_text_hardly_depends_on_how_python_spells_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_text_of_python_hardly_depends_on_its_spelling(monkeypatch: pytest.MonkeyPatch) -> None:
     topics(monkeypatch, {"b": "two — “words”…\n\n" + "x " * 200_000, "a": "it's\t one °ß"})
     spelt = corpora.read_pydoc(Path("unused"), download=False)
     topics(monkeypatch, {"a": "it’s\n\n one ", "b": 'two  - "words"...' + "\nx" * 200_000})
     again = corpora.read_pydoc(Path("unused"), download=False)
-    assert spelt.fingerprint == again.fingerprint
+    for one, other in zip(spelt, again, strict=True):
+        assert torch.equal(torch.as_tensor(one), torch.as_tensor(other))
     assert bytes((spelt.train[:30] + 32).tolist()) == b'it\'s one two - "words"... x x '
 
 

@@ -1,4 +1,4 @@
-"""The `dataset` group: every data set has its file, and what no training is possible with is refused before anything is loaded."""
+"""The ``dataset`` group: every data set has its file, and impossible values are refused before loading."""
 
 import math
 import subprocess
@@ -9,7 +9,7 @@ import pytest
 
 import data
 from experiments.schema.compose import choices
-from experiments.schema.dataset import ImageDatasetConfig, TextDatasetConfig, check_dataset, load_options
+from experiments.schema.dataset import ImageDatasetConfig, TextDatasetConfig, check_dataset
 from tests.helpers.data import configuration, load
 
 
@@ -51,7 +51,7 @@ def test_impossible_configurations_are_refused(name: str, key: str, value: objec
 
 
 def test_the_limits_of_a_configuration_are_those_of_loading() -> None:
-    """What the check lets through is loaded, and what it refuses is refused: here at the largest batch, text and images."""
+    """The check and the loading accept the same batch sizes, here at the largest one, for images and text."""
     for name, most in (("digits", 1294), ("pydoc", 6274)):
         config = configuration(name)
         if isinstance(config, ImageDatasetConfig):
@@ -59,12 +59,12 @@ def test_the_limits_of_a_configuration_are_those_of_loading() -> None:
         assert isinstance(config, ImageDatasetConfig | TextDatasetConfig)
         config.batch_size = most
         check_dataset(config)
-        assert load(name, Path("unused"), **load_options(config)).iterations == 1
+        assert load(name, Path("unused"), **config.load_options()).iterations == config.iterations == 1
         config.batch_size = most + 1
         with pytest.raises(ValueError):
             check_dataset(config)
         with pytest.raises(ValueError):
-            load(name, Path("unused"), **load_options(config))
+            load(name, Path("unused"), **config.load_options())
 
 
 def test_the_recipes_are_those_of_the_notes() -> None:
@@ -76,28 +76,12 @@ def test_the_recipes_are_those_of_the_notes() -> None:
     ptb, characters, images = (configuration(name).recipe for name in ("ptb", "war_and_peace", "cifar10"))
     assert (ptb.sgd_lr, ptb.schedule.start, ptb.schedule.every) == (1, 15, 1)
     assert ptb.schedule.factor == 1 / 1.15
-    assert (
-        characters.adam_lr,
-        characters.schedule.start,
-        characters.schedule.every,
-        characters.schedule.factor,
-    ) == (
-        2e-3,
-        5,
-        5,
-        0.5,
-    )
+    assert characters.adam_lr == 2e-3
+    assert (characters.schedule.start, characters.schedule.every, characters.schedule.factor) == (5, 5, 0.5)
     assert (images.sgd_lr, images.adam_lr) == (0.01, 0.01)
     assert (images.schedule.start, images.schedule.every, images.schedule.factor) == (30, 30, 0.1)
-    assert {
-        name: configuration(name).budget for name in ("mnist", "cifar10", "cifar100", "ptb", "war_and_peace")
-    } == {
-        "mnist": 100,
-        "cifar10": 200,
-        "cifar100": 200,
-        "ptb": 55,
-        "war_and_peace": 50,
-    }
+    budgets = {"mnist": 100, "cifar10": 200, "cifar100": 200, "ptb": 55, "war_and_peace": 50}
+    assert {name: configuration(name).budget for name in budgets} == budgets
 
 
 def test_the_schema_does_not_load_torch() -> None:
