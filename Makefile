@@ -30,7 +30,7 @@ help:  ## list the targets
 
 setup: $(STAMP)  ## create .venv and install everything (the other targets do this if needed)
 
-# The old stamp is removed first and the new one is written last: after an interrupted set-up, .venv is made anew.
+# The old stamp is removed first and the new one is written last: an interrupted set-up starts from the beginning.
 $(STAMP): pyproject.toml constraints.txt
 	@if ! ls .venv/.installed-* > /dev/null 2>&1; then \
 	  for python in $(PYTHONS); do \
@@ -79,7 +79,7 @@ $(TABLES): table%: $(STAMP)
 	$(call TABLE,$*)
 
 figure3: $(STAMP)  ## draw Figure 3, the three measures on the paper's function
-	$(PY) scripts/figure3.py
+	$(PY) scripts/figure3.py $(ARGS)
 
 figure4: NETWORKS = allcnn_bn
 figure4: $(STAMP)  ## train what Figure 4 shows, the All-CNN-BN row of Table 2, and draw it

@@ -1,6 +1,8 @@
-"""SALR under DistributedDataParallel: gradients are averaged by DDP, the sharpness by SALR, so that all ranks use one rate.
+"""Train with SALR and DistributedDataParallel.
 
-python examples/ddp.py    starts two processes on this machine's CPU; elsewhere use torchrun as usual
+DDP averages the gradients and SALR averages the sharpness, so that all ranks use the same rate.
+
+python examples/ddp.py    starts two processes on the CPU of this machine; with torchrun, use train() as it is
 """
 
 import os
@@ -17,7 +19,7 @@ def train(rank: int, ranks: int, meeting: str) -> None:
     torch.manual_seed(0)
     model = nn.parallel.DistributedDataParallel(nn.Linear(10, 1))
     optimizer = SALR(torch.optim.SGD(model.parameters(), lr=0.05))
-    torch.manual_seed(rank)  # each rank has data of its own
+    torch.manual_seed(rank)  # each rank has its own data
     inputs = torch.randn(64, 10)
     for _ in range(30):
         loss = optimizer.step(lambda: nn.functional.mse_loss(model(inputs), inputs.sum(1, keepdim=True)))

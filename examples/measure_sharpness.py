@@ -1,4 +1,4 @@
-"""How sharp is a trained network? Several measures over a whole data set; the model comes out as it went in."""
+"""Measure how sharp a network is, over a whole data set. The model stays unchanged."""
 
 import torch
 from torch import nn

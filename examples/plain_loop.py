@@ -1,4 +1,4 @@
-"""SALR in a plain training loop."""
+"""Train with SALR in a plain loop."""
 
 import torch
 from torch import nn

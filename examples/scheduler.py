@@ -1,4 +1,4 @@
-"""SALR over Adam with a learning-rate scheduler: the scheduler owns the base rate, SALR the factor."""
+"""Train with SALR over Adam and a scheduler: the scheduler sets the base rate, and SALR multiplies it."""
 
 import torch
 from torch import nn

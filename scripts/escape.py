@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
-"""Theorems 4 and 5 in one dimension: gradient descent and GD-SALR at a sharp well beside a flat one.
+"""Test Theorems 4 and 5 in one dimension: gradient descent and GD-SALR at a sharp well beside a flat one.
 
-f(θ) = a θ²/2 − A exp(−(θ − c)²/2w²): a flat well at 0, and a sharp one near c on its slope, with its minimum at θ*.
-δ is a quarter of the sharp well's width w, and μ the least curvature within δ of θ*, where GD itself is stable up to η0 = 2/f″(θ*).
+f(θ) = a θ²/2 − A exp(−(θ − c)²/2w²) has a flat well at 0, and a sharp well near c on its slope with the
+minimum θ*. δ is a quarter of the sharp well's width w, and μ is the least curvature within δ of θ*. At θ*, GD
+is stable up to η0 = 2/f″(θ*).
 
-1. Theorem 4: started at a distance D from θ* with η0 = (2 + ε)/μ, the iterates leave the ball of radius δ within
-   log(δ/D) / log(1 + ε) steps. This is Theorem 5's bound as well: its proof has Ŝ ≥ (2 + ε)/(η0 μ) · (n1 + n2) L0 γ, and
-   Ŝ ≤ (n1 + n2) L0 γ for every Ŝ, so that its assumptions hold for no η0 < (2 + ε)/μ.
-2. Smaller η0: who ends up beyond the sharp well. GD-SALR does where it comes from a flat region, whose small Ŝ the median
-   remembers; started near θ*, below 2/f″(θ*), it has no such measure, and its rate falls with the gradient.
+1. Theorem 4: started at a distance D from θ* with η0 = (2 + ε)/μ, the iterates leave the ball of radius δ
+   within log(δ/D) / log(1 + ε) steps. This is the bound of Theorem 5 as well: its proof needs
+   Ŝ ≥ (2 + ε)/(η0 μ) · (n1 + n2) L0 γ, and every Ŝ ≤ (n1 + n2) L0 γ, so that its assumptions hold for no
+   η0 < (2 + ε)/μ.
+2. Smaller η0: which runs leave the sharp well. GD-SALR leaves it if it comes from a flat region, because the
+   median remembers the small Ŝ there. Started near θ* with η0 < 2/f″(θ*), it has measured nothing flatter,
+   and its rate falls with the gradient.
 
-Prints the numbers and writes escape.png, .pdf and .csv.
+The script prints the numbers and writes escape.png, .pdf and .csv.
 """
 
 import csv
@@ -31,8 +34,8 @@ from salr.reporting.figures import COLOURS, save
 
 SLOPE, DEPTH, WIDTH, CENTER = 0.02, 0.3, 0.2, 2.0
 DELTA = WIDTH / 4
-RIM = 3.5 * WIDTH  # beyond it the pull of the flat well is the greater one
-EXAMPLE = 1.3  # where the runs in the picture start, in rims from θ*
+RIM = 3.5 * WIDTH  # beyond it the flat well pulls harder
+EXAMPLE = 1.3  # the distance from θ* at which the runs in the picture start, in rims
 GD, DESCENDING, INSIDE = "GD", "GD-SALR", "GD-SALR, started near θ*"
 STYLES = {GD: (COLOURS[0], "o-"), DESCENDING: (COLOURS[1], "s-"), INSIDE: (COLOURS[2], "^--")}
 COLUMNS = ("experiment", "method", "eta0_mu", "starts", "left", "median_steps_in_well", "bound_steps")
@@ -48,7 +51,7 @@ def curvature(theta: Tensor) -> Tensor:
 
 
 def sharp_minimum() -> float:
-    """θ*, by Newton's method."""
+    """Return θ*, by Newton's method."""
     theta = torch.tensor(CENTER, dtype=torch.float64)
     for _ in range(20):
         theta = theta - torch.func.grad(f)(theta) / curvature(theta)
@@ -60,27 +63,35 @@ MU = float(curvature(torch.linspace(MINIMUM - DELTA, MINIMUM + DELTA, 1001, dtyp
 
 
 class Path1D(NamedTuple):
-    """A run: θ_k, and η_k/η0 of the step from it."""
+    """A descent: each θ_k, and η_k/η0 of the step from it."""
 
     thetas: list[float]
     factors: list[float]
 
     def left(self) -> bool:
-        """Whether it ended up beyond the sharp well, on the flat one's side."""
+        """Return whether it ended in the flat well or on the way to it."""
         return self.thetas[-1] < MINIMUM - RIM
 
     def steps_in_well(self) -> int:
+        """Return how many iterates lie in the sharp well."""
         return sum(abs(theta - MINIMUM) < RIM for theta in self.thetas)
 
     def steps_in_ball(self) -> int:
-        """Steps until the ball is left for the first time; all of them where it is not."""
+        """Return the steps until it first leaves the ball; all of them if it never does."""
         return next(
             (k for k, theta in enumerate(self.thetas) if abs(theta - MINIMUM) > DELTA), len(self.thetas)
         )
 
 
 def descend(start: float, rate: float, salr: bool, steps: int) -> Path1D:
-    """Ends early on the flat side, or at rest in the sharp minimum."""
+    """Descend from a start. Ends early beyond the sharp well, or at rest in its minimum.
+
+    Args:
+        start: θ_0.
+        rate: η0.
+        salr: whether SALR scales the rate, measuring at every step.
+        steps: at most.
+    """
     theta = torch.tensor(start, dtype=torch.float64, requires_grad=True)
     optimizer: Any = torch.optim.SGD([theta], lr=rate)
     if salr:
@@ -103,7 +114,7 @@ def descend(start: float, rate: float, salr: bool, steps: int) -> Path1D:
 
 
 def theorem_4(epsilons: Sequence[float], distance: float = 1e-3) -> list[dict[str, Any]]:
-    """Steps until the ball is left, from ``distance`` off θ* and with η0 = (2 + ε)/μ, and the bound."""
+    """Return the steps to leave the ball from ``distance`` off θ* with η0 = (2 + ε)/μ, and the bound."""
     rows = []
     for epsilon in epsilons:
         bound = math.ceil(math.log(DELTA / distance) / math.log(1 + epsilon))
@@ -116,7 +127,7 @@ def theorem_4(epsilons: Sequence[float], distance: float = 1e-3) -> list[dict[st
 
 
 def race(products: Sequence[float], starts: int) -> list[dict[str, Any]]:
-    """How many of ``starts`` end up beyond the sharp well at each η0·μ, and how many iterates lay in it meanwhile."""
+    """Return how many of ``starts`` leave the sharp well at each η0·μ, and how many iterates lay in it."""
     slope = [MINIMUM + RIM * (1.1 + 0.4 * i / starts) for i in range(starts)]
     inside = [MINIMUM + DELTA * (2 * (i + 0.5) / starts - 1) for i in range(starts)]
     rows = []
@@ -132,6 +143,7 @@ def race(products: Sequence[float], starts: int) -> list[dict[str, Any]]:
 
 
 def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
+    """Draw two descents with η0 = ``product``/μ, the shares of the race, and the bound of Theorem 4."""
     figure, ((top, share), (rate, bound)) = plt.subplots(2, 2, figsize=(11, 7.6), layout="constrained")
     start, eta = MINIMUM + EXAMPLE * RIM, product / MU
     runs = {method: descend(start, eta, method != GD, steps=400) for method in (GD, DESCENDING)}
@@ -158,13 +170,13 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
         xlabel="η0 · μ",
         ylabel="starts that end in the flat well (%)",
         xscale="log",
-        title="Who leaves the sharp well",
+        title="Which runs leave the sharp well",
     )
     ticks = [row["eta0_mu"] for row in raced]
     share.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     share.set_xticks([], minor=True)
     share.set_yticks(range(0, 101, 20))
-    share.set_ylim(-5, 125)  # room for the legend
+    share.set_ylim(-5, 125)  # leaves space for the legend
     for method in (GD, INSIDE):
         colour, style = STYLES[method]
         taken = [row for row in rows if row["experiment"] == "theorem 4" and row["method"] == method]

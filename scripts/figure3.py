@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Recomputes Figure 3: the paper's three sharpness measures on f(θ) = 0.5 θ sin 3θ + 1, ε = 0.1, n1 = n2 = 8.
+"""Draw Figure 3: the paper's three sharpness measures on f(θ) = 0.5 θ sin 3θ + 1, ε = 0.1, n1 = n2 = 8.
 
-The paper gives no γ; here γ = ε/8, so that n steps are as long as the ball's radius. Writes figure3.png, .pdf and .csv.
+The paper gives no γ. Here γ = ε/8, so that the steps together are as long as the radius of the ball. The
+script writes figure3.png, .pdf and .csv.
 """
 
 import csv
@@ -18,9 +19,7 @@ from salr.reporting.figures import COLOURS, save
 from salr.sharpness import AscentDescent, ball_sharpness
 
 EPSILON, STEPS = 0.1, 8
-THETAS = [
-    i / 80 for i in range(241)
-]  # 0 to 3: beyond lies a minimum below 0, where φ is not meant to be taken
+THETAS = [i / 80 for i in range(241)]  # up to 3: beyond it f has a minimum below 0, and φ needs f ≥ 0
 CHECKED = (0.3, 0.6762526, 1.0, 2.0)
 
 
@@ -35,6 +34,7 @@ class Point(NamedTuple):
 
 
 def measure(theta: float) -> Point:
+    """Measure f and its sharpness at one θ, in double precision."""
     parameter = torch.tensor(theta, dtype=torch.float64, requires_grad=True)
 
     def f() -> Tensor:
@@ -53,7 +53,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
     theta = [point.theta for point in points]
     top.plot(theta, [point.f for point in points], color="black", linewidth=1.6)
     top.set(ylabel="f(θ)", title="f(θ) = 0.5 θ sin 3θ + 1")
-    # Where S and Ŝ are the same, the dashes let the one be seen under the other.
+    # S and Ŝ are often equal: S is drawn wide and Ŝ dashed, so that both can be seen.
     bottom.plot(
         theta, [point.phi for point in points], color=COLOURS[0], label="φ(ε, θ), equation 1", linewidth=1.8
     )

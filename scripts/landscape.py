@@ -1,12 +1,16 @@
 #!/usr/bin/env python3
-"""Draws the training loss around a finished run's weights along filter-normalised random directions (Li et al. 2018).
+"""Draw the training loss around a finished run's weights.
+
+The directions are random and normalised by filter (Li et al. 2018).
 
 python scripts/landscape.py results/runs/mnist/lenet/sgd-.../seed-0
 python scripts/landscape.py --line 101 --plane 0 --reach 0.5 --examples 2000 RUN_FOLDER
 
-Eval mode, single precision. Leaves landscape_1d.png and landscape_2d.png in the run's folder, and beside them every point as it is
-found (landscape_1d.json, landscape_2d.json): stopped at any moment, the same command goes on with the next point. Another grid
-replaces the points. Exit code: 0 drawn, 1 it failed, 2 not a finished run, 4 another process holds the run, 130 interrupted.
+The loss is evaluated in evaluation mode and single precision. The run's folder gets landscape_1d.png and
+landscape_2d.png, and every point as soon as it is found (landscape_1d.json, landscape_2d.json). If the
+command is interrupted, run it again to resume with the next point. A different grid replaces the points.
+
+Exit code: 0 drawn, 1 failed, 2 not a finished run, 4 another process holds the run, 130 interrupted.
 """
 
 import argparse
@@ -30,7 +34,7 @@ from salr.reporting.figures import COLOURS
 from salr.sharpness import filter_normalised_direction, loss_surface
 
 SEED = 0
-"""Of the directions; the line's is the plane's first one."""
+"""Draws the directions. The line follows the first direction of the plane."""
 
 
 def main(arguments: list[str]) -> int:
@@ -81,7 +85,7 @@ def main(arguments: list[str]) -> int:
 
 
 def grid(run: Run, dimensions: int, settings: dict[str, Any], device: str) -> list[Any]:
-    """The losses, nested as deep as there are dimensions; kept in the run's folder point by point, and taken from there."""
+    """Return the losses, nested as deep as there are dimensions. The run's folder keeps each one."""
     name, shape = f"landscape_{dimensions}d.json", (settings["points"],) * dimensions
     record = run.read_json(name)
     if record is None or record["settings"] != settings:
@@ -89,7 +93,7 @@ def grid(run: Run, dimensions: int, settings: dict[str, Any], device: str) -> li
     losses = np.array(record["losses"], dtype=object)
     done = {index for index, loss in np.ndenumerate(losses) if loss is not None}
     print(
-        f"{run.folder.name}, {dimensions}-D: {losses.size} points, {len(done)} of them at hand",
+        f"{run.folder.name}, {dimensions}-D: {losses.size} points, {len(done)} of them found before",
         file=sys.stderr,
         flush=True,
     )
@@ -109,13 +113,13 @@ def grid(run: Run, dimensions: int, settings: dict[str, Any], device: str) -> li
 
 
 def axis(settings: dict[str, Any]) -> list[float]:
-    """Symmetric about 0, which is exact."""
+    """Return the coordinates of one axis: symmetric about 0, which is exact."""
     half = settings["points"] // 2
     return [settings["reach"] * step / half for step in range(-half, half + 1)]
 
 
 def draw(losses: np.ndarray, reach: float, path: Path, title: str) -> None:
-    """A line or filled contours of losses (0-d points that are not finite are left out), to PNG."""
+    """Draw a line or filled contours of losses as PNG. Losses that are not finite are left out."""
     places = np.linspace(-reach, reach, len(losses))
     losses = np.where(np.isfinite(losses), losses, np.nan)
     figure, axes = plt.subplots(figsize=(6.4, 4.4) if losses.ndim == 1 else (6.4, 5.2), layout="compressed")
@@ -141,7 +145,7 @@ def draw(losses: np.ndarray, reach: float, path: Path, title: str) -> None:
 
 @contextmanager
 def _bar(points: int, done: int) -> Iterator[Progress]:
-    """Shown on a terminal alone."""
+    """Show the progress, only on a terminal."""
     console = Console(file=sys.stderr)
     columns = (TextColumn("  points"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:

@@ -1,7 +1,8 @@
-"""What every test shares: one thread a process, the same seeds each time, and where the real data are."""
+"""What every test shares: one thread per process, the same seeds, and the folder of the real data."""
 
 import os
 import random
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +15,24 @@ from hypothesis import settings
 # The processes of pytest-xdist already fill the cores.
 torch.set_num_threads(1)
 
-# No deadline: cores are shared. Derandomised: a run of the tests is repeatable.
+# No deadline, since cores are shared. Derandomised, so that a test session can be repeated.
 settings.register_profile("salr", deadline=None, derandomize=True)
 settings.load_profile("salr")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def interruptible() -> Iterator[None]:
+    """Let processes that tests start react to SIGINT, even if a script runs the tests in the background."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(autouse=True)
 def seeds() -> None:
-    """Start every test from the same random state, whichever ran before it in this process."""
+    """Start every test from the same random state, whatever ran before it in this process."""
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - the global generator is what third-party code draws from
     torch.manual_seed(0)
@@ -29,7 +40,7 @@ def seeds() -> None:
 
 @pytest.fixture(scope="session")
 def data_root() -> Path:
-    """The folder of real data sets (`SALR_DATA_DIR`), in torchvision's layout; skips where there is none."""
+    """The folder of real data sets (``SALR_DATA_DIR``), in torchvision's layout; skips if there is none."""
     folder = os.environ.get("SALR_DATA_DIR")
     if not folder:
         pytest.skip("needs real data: SALR_DATA_DIR is not set")

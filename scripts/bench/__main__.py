@@ -1,6 +1,6 @@
-"""Times one iteration of every contestant on every network, side by side and interleaved, and writes results/bench/.
+"""Time one iteration of every contestant on every network, interleaved, and write results/bench/.
 
-python -m scripts.bench                      all networks at float32, then growth and seeds side by side
+python -m scripts.bench                      all networks in float32, then growth, epochs and seeds
 python -m scripts.bench --networks lenet --precision bf16
 """
 
@@ -20,19 +20,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from salr.training.provenance import provenance
 from scripts.bench.clock import seconds_of
-from scripts.bench.contestants import CONTESTANTS, Step, Subject, our_salr, plain_sgd
+from scripts.bench.contestants import CONTESTANTS, Contestant, Step, our_salr, plain_sgd
 from scripts.bench.overhead import epoch_overhead
-from scripts.bench.seeds import seeds_side_by_side
-from scripts.bench.subjects import SIZES, matrix_rate, multilayer, subject
+from scripts.bench.seeds import seeds_in_parallel
+from scripts.bench.subjects import SIZES, CountedSubject, Subject, matrix_rate, multilayer, subject
 
 CYCLE = 2
-"""Iterations timed together: one that SALR measures in and one that it does not."""
+"""Iterations that are timed together: SALR measures in one of them and not in the other."""
 BUDGET = 20.0
-"""Seconds that a network is timed for, at most."""
+"""Seconds that the contestants on a network are timed for, at most. They are timed three times at least."""
 
 
 class _Synchronisations(TorchDispatchMode):
-    """Counts the reads of a device's value by the host."""
+    """Count how often the host reads a value of the device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--networks", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--output", type=Path, default=Path("results/bench"))
-    parser.add_argument("--only-networks", action="store_true", help="neither growth, epochs nor seeds")
+    parser.add_argument("--only-networks", action="store_true", help="no growth, epochs and seeds")
     parser.add_argument("--memory", nargs=2, metavar=("NETWORK", "CONTESTANT"), help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
     device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
@@ -65,12 +65,12 @@ def main(arguments: Sequence[str]) -> int:
     if not chosen.only_networks:
         _write(chosen.output / f"growth_{suffix}.csv", _growth(bf16, device), made)
         _write(chosen.output / f"epoch_{suffix}.csv", epoch_overhead(bf16, device), made)
-        _write(chosen.output / f"seeds_{device.type}.csv", seeds_side_by_side(device), made)
+        _write(chosen.output / f"seeds_{device.type}.csv", seeds_in_parallel(device), made)
     return 0
 
 
 def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str, object]]:
-    """A row a contestant: medians over interleaved rounds, and of the ratios to the plain loop within each round."""
+    """Return one row per contestant: the medians of its time and of its ratio to the plain loop."""
     steps = {name: build(timed) for name, build in CONTESTANTS.items()}
     flops = _flops(timed)
     times = _interleaved(steps, device, BUDGET)
@@ -81,10 +81,13 @@ def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str,
     for name, taken in times.items():
         ratios = sorted(mine / plain for mine, plain in zip(taken, times["plain SGD"], strict=True))
         seconds = statistics.median(taken)
+        gradients, losses = _counts(timed, CONTESTANTS[name])
         rows.append(
             {
                 "network": timed.name,
                 "contestant": name,
+                "gradients": gradients,
+                "losses": losses,
                 "ms": round(1e3 * seconds, 3),
                 "ratio_to_plain_sgd": round(statistics.median(ratios), 3),
                 "ratio_low": round(ratios[0], 3),
@@ -98,23 +101,36 @@ def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str,
                 "matrix_rate_fraction": round(flops / seconds / rate, 3) if "SGD" in name else "",
             }
         )
-        print("  ".join(f"{value}" for value in list(rows[-1].values())[:6]), flush=True)
+        print("  ".join(f"{value}" for value in list(rows[-1].values())[:8]), flush=True)
     return rows
 
 
 def _interleaved(steps: dict[str, Step], device: torch.device, budget: float) -> dict[str, list[float]]:
-    """Seconds an iteration, one after another within a round, so that whatever disturbs the machine disturbs all."""
+    """Return the seconds per iteration. Each round times all steps, so that a disturbance slows all."""
     for step in steps.values():
         for _ in range(CYCLE):
             step()
     times: dict[str, list[float]] = {name: [] for name in steps}
     begun = time.perf_counter()
-    while (time.perf_counter() - begun < budget and len(times["plain SGD"]) < 40) or len(
-        times["plain SGD"]
-    ) < 3:
+    rounds = 0
+    while rounds < 3 or (rounds < 40 and time.perf_counter() - begun < budget):
         for name, step in steps.items():
             times[name].append(seconds_of(step, device, CYCLE))
+        rounds += 1
     return times
+
+
+def _counts(timed: Subject, build: Contestant) -> tuple[float, float]:
+    """Return the gradients and the losses without a gradient per iteration, counted while it trains."""
+    counted = CountedSubject(**vars(timed))
+    step = build(counted)
+    for _ in range(CYCLE):  # the first iterations may look at the network once more
+        step()
+    counted.counts.update(evaluations=0, gradients=0)
+    for _ in range(CYCLE):
+        step()
+    evaluations, gradients = counted.counts["evaluations"], counted.counts["gradients"]
+    return gradients / CYCLE, (evaluations - gradients) / CYCLE
 
 
 def _flops(timed: Subject) -> int:
@@ -125,7 +141,7 @@ def _flops(timed: Subject) -> int:
 
 
 def _synchronisations(step: Step) -> float:
-    """Reads of device values by the host, an iteration. (On a CPU reading is free; on an accelerator it would wait.)"""
+    """Return the reads of device values by the host per iteration, which make it wait for a GPU."""
     with _Synchronisations() as counter:
         for _ in range(CYCLE):
             step()
@@ -133,23 +149,15 @@ def _synchronisations(step: Step) -> float:
 
 
 def _memory(network: str, contestant: str, bf16: bool) -> float:
-    """In a process of its own, for a process's peak never falls."""
+    """Measure the peak memory in a process of its own, since the peak of a process never falls."""
     precision = "bf16" if bf16 else "float32"
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.bench",
-        "--memory",
-        network,
-        contestant,
-        "--precision",
-        precision,
-    ]
+    arguments = ["--memory", network, contestant, "--precision", precision]
+    command = [sys.executable, "-m", "scripts.bench", *arguments]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _peak_memory(timed: Subject, contestant: str) -> float:
-    """MB by which training raises the peak above what the process needs to exist with its network."""
+    """Return the MB by which training raises the peak of a process that already has its network."""
     device = timed.batch.inputs.device
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -163,13 +171,13 @@ def _peak_memory(timed: Subject, contestant: str) -> float:
 
 
 def _resident_peak() -> int:
-    """KB, of this program alone: ``getrusage`` would start with the peak of the process that started it."""
+    """Return the KB of this program. ``getrusage`` would begin with the peak of the parent process."""
     status = Path("/proc/self/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
 
 
 def _growth(bf16: bool, device: torch.device) -> list[dict[str, object]]:
-    """SALR's cost against plain SGD's: with n1 + n2 on LeNet, and with the parameters of a network of two hidden layers."""
+    """Time SALR beside plain SGD for several n1 = n2 on LeNet, and for networks of several widths."""
     lenet = subject("lenet", bf16, device)
     measurements = {f"n1 = n2 = {number}": our_salr(lenet, number) for number in (1, 2, 5, 10)}
     rows = _ratios("lenet", plain_sgd(lenet), measurements, device)
@@ -195,7 +203,7 @@ def _ratios(name: str, plain: Step, steps: dict[str, Step], device: torch.device
 
 
 def _write(path: Path, rows: list[dict[str, object]], made: dict[str, Any]) -> None:
-    """CSV with the machine and the versions in every row."""
+    """Write CSV, with the machine and the versions in every row."""
     path.parent.mkdir(parents=True, exist_ok=True)
     machine = {
         "device": made["device"],

@@ -1,4 +1,4 @@
-"""Seconds of work that a device has really done."""
+"""Seconds that a device has really worked."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ import torch
 
 
 def seconds_of(action: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Seconds of one of several calls, all of whose work is done."""
+    """Return the seconds per call, measured until the work of all calls is done."""
     wait(device)
     begun = time.perf_counter()
     for _ in range(repeats):
@@ -17,6 +17,6 @@ def seconds_of(action: Callable[[], object], device: torch.device, repeats: int)
 
 
 def wait(device: torch.device) -> None:
-    """An accelerator's calls return before their work is done."""
+    """Wait for an accelerator, whose calls return before their work is done."""
     if device.type != "cpu":
         torch.accelerator.synchronize(device)

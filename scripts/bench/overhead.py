@@ -1,4 +1,4 @@
-"""What an epoch of our trainer spends on anything but steps: evaluation, data, logging, records."""
+"""The share of an epoch of our trainer that is not steps: evaluation, data, logging, records."""
 
 import tempfile
 import time
@@ -20,7 +20,7 @@ EPOCHS = 2  # the first one warms up
 
 
 class _Timed(Trainer):
-    """Adds up the seconds of its steps; on an accelerator by waiting for each, which the trainer itself never does."""
+    """Add up the seconds of the steps. Unlike the trainer it waits for an accelerator after each one."""
 
     stepping = 0.0
 
@@ -38,9 +38,10 @@ class _Timed(Trainer):
 
 
 def epoch_overhead(bf16: bool, device: torch.device) -> list[dict[str, object]]:
-    """SGD and SGD-SALR on real MNIST, each an epoch from its begin to its record.
+    """Time an epoch of SGD and of SGD-SALR on real MNIST, from its start to its record.
 
-    Empty where MNIST is not there.
+    Returns:
+        One row per network and optimizer; none if MNIST is missing.
     """
     rows: list[dict[str, object]] = []
     for network in ("mnistfc", "lenet"):
@@ -64,7 +65,7 @@ def epoch_overhead(bf16: bool, device: torch.device) -> list[dict[str, object]]:
 
 
 def _epoch(network: str, optimizer: str, bf16: bool, device: torch.device) -> tuple[float, float, float]:
-    """Seconds of an epoch, and of them those of its steps and of its evaluation."""
+    """Return the seconds of an epoch, of its steps and of its evaluation."""
     moments: list[tuple[float, float]] = []
 
     def listen(event: Event) -> None:

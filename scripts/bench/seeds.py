@@ -1,8 +1,7 @@
-"""Seeds of a cell by our trainer, against a plain float32 loop that does the same iterations one after another on all cores."""
+"""Seeds of a cell: in parallel with our trainer, and one after another in a plain float32 loop."""
 
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from experiments.records import records_of
 from experiments.schema.compose import load
 from experiments.seeds import train_seeds
 from scripts.bench.clock import seconds_of
-from scripts.bench.contestants import Step, Subject, literal_salr, plain_sgd
+from scripts.bench.contestants import Contestant, Step, literal_salr, plain_sgd
 from scripts.bench.subjects import subject
 
 ITERATIONS = 468  # of an epoch of MNIST at batch 128
@@ -22,13 +21,13 @@ TIMED = 20
 
 @dataclass(frozen=True)
 class Case:
-    """So many seeds of an optimizer, and the loop that they are held against."""
+    """A number of seeds of an optimizer, and the plain loop that they are compared with."""
 
     seeds: int
     optimizer: str
     precision: str
     epochs: int
-    against: Callable[[Subject], Step]
+    against: Contestant
 
 
 CASES = [
@@ -41,11 +40,14 @@ CASES = [
 ]
 
 
-def seeds_side_by_side(device: torch.device) -> list[dict[str, object]]:
-    """LeNet on real MNIST, ours with its start-up and evaluations.
+def seeds_in_parallel(device: torch.device) -> list[dict[str, object]]:
+    """Train LeNet on real MNIST with our trainer, its start-up and its evaluations included.
 
-    What the plain loop would take is its time an iteration, measured directly before and after ours, times the iterations:
-    no processes started, no evaluation. Empty where MNIST is not there.
+    The time of the plain loop is that of one iteration, measured directly before and after ours, times the
+    iterations. It starts no processes and evaluates nothing.
+
+    Returns:
+        One row per case; none if MNIST is missing.
     """
     rows: list[dict[str, object]] = []
     for case in CASES:
@@ -54,7 +56,7 @@ def seeds_side_by_side(device: torch.device) -> list[dict[str, object]]:
         try:
             ours, evaluation_share = _train(case)
         except DataError as error:
-            print(f"seeds side by side: {error}")
+            print(f"seeds in parallel: {error}")
             return []
         theirs = case.seeds * case.epochs * ITERATIONS * (before + _seconds_a_step(step, device)) / 2
         rows.append(
@@ -75,7 +77,7 @@ def seeds_side_by_side(device: torch.device) -> list[dict[str, object]]:
 
 
 def _train(case: Case) -> tuple[float, float]:
-    """Seconds from start to end, and the evaluations' share of the seconds spent in epochs."""
+    """Return the seconds from start to end, and the share of the evaluations in the seconds of the epochs."""
     with tempfile.TemporaryDirectory() as results:
         options = [
             f"optimizer={case.optimizer}",
@@ -96,7 +98,7 @@ def _train(case: Case) -> tuple[float, float]:
 
 
 def _seconds_a_step(step: Step, device: torch.device) -> float:
-    """An iteration's, after two that warm up."""
+    """Return the seconds per iteration, after two iterations that warm up."""
     for _ in range(2):
         step()
     return seconds_of(step, device, TIMED)

@@ -1,4 +1,4 @@
-"""The README's lines and the examples run as they stand, with torch alone."""
+"""The README's lines and the examples run as they are, with only torch."""
 
 import math
 import re
@@ -23,7 +23,7 @@ def output_of(name: str) -> str:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=120, cwd=EXAMPLES.parent, check=False
         )
-        # On a crowded machine a thread of gloo's may outlive the interpreter, which then aborts after all has been done.
+        # A thread of gloo may outlive the interpreter, which then aborts after all the work is done.
         if "terminate called without an active exception" not in done.stderr:
             break
     assert done.returncode == 0, done.stderr
@@ -36,16 +36,15 @@ def test_an_example_runs(name: str) -> None:
 
 
 def test_all_ranks_of_the_distributed_example_use_one_rate() -> None:
-    """The loss is of one's own batch, the factor is everybody's."""
-    factors = re.findall(
-        r"factor (\d\.\d{6})", output_of("ddp")
-    )  # two processes write, perhaps into one line
+    """Each rank has the loss of its own batch, and all have the same factor."""
+    # Two processes write, and both lines may come out as one.
+    factors = re.findall(r"factor (\d\.\d{6})", output_of("ddp"))
     assert len(factors) == 2
     assert factors[0] == factors[1] != "1.000000"
 
 
 def test_the_readmes_lines_run_one_after_another(tmp_path: Path) -> None:
-    """With nothing around them but a model and its batches, and for DDP a group of one process."""
+    """They need only a model and its batches, and for DDP a group of one process."""
     blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
     assert len(blocks) == 4
     inputs = torch.randn(60, 5)

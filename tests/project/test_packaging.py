@@ -31,7 +31,7 @@ LAYERS: tuple[dict[str, set[str]], ...] = (
     {
         # SciPy only inside one function, Keskar's box.
         "salr.sharpness": {"torch", "scipy", "salr.closures", "salr.checks", "salr.costs"},
-        "salr.records": {"pandas", "yaml"},
+        "salr.records": {"numpy", "pandas", "yaml"},
     },
     {"salr.optim": {"torch", "salr.sharpness", "salr.closures", "salr.checks", "salr.costs"}},
     {
@@ -94,7 +94,7 @@ def distribution(requirement: str) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built as for a release. The development extra has the build backend: no network is needed."""
+    """The wheel, built as for a release. The development extra has the build backend."""
     folder = tmp_path_factory.mktemp("wheel")
     options = ["--no-deps", "--no-build-isolation", "--no-index", "-w", folder]
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""The public files stay true: one version, existing links and make targets, and the project's own results kept."""
+"""The public files are true: one version, links and targets that exist, the project's results kept."""
 
 import ast
 import csv

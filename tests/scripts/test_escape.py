@@ -1,4 +1,4 @@
-"""The theorems' picture: the script's runs against a plain twin, the bound, and who leaves."""
+"""The script on Theorems 4 and 5: its descents against a plain twin, the bound, and which runs leave."""
 
 import csv
 import math
@@ -19,7 +19,7 @@ def slope(theta: float) -> float:
 
 
 def twin(theta: float, rate: float, salr: bool, steps: int) -> list[float]:
-    """Algorithm 1 around gradient descent, in plain numbers."""
+    """Return the iterates of Algorithm 1 around gradient descent, in plain numbers."""
     thetas, seen = [theta], []
     for _ in range(steps):
         factor = 1.0

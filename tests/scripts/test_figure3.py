@@ -1,4 +1,4 @@
-"""Figure 3: the script's numbers against brute force, and the files that it leaves."""
+"""Figure 3: the script's numbers against brute force, and the files that it writes."""
 
 import csv
 import math
@@ -31,7 +31,7 @@ def slope(theta: float) -> float:
 
 
 def definition_1(theta: float) -> float:
-    """As the paper writes it."""
+    """Return Ŝ by Definition 1 as the paper writes it."""
     ends = []
     for sign in (1, -1):
         at = theta
