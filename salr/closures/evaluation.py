@@ -1,5 +1,7 @@
 """One way to evaluate a loss for every algorithm of the library, whatever kind of closure the user writes."""
 
+import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,21 +11,34 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from salr.closures.side_state import (
-    Buffer,
-    BufferWatch,
-    Generators,
-    copy_buffers,
-    copy_generators,
-    restore_buffers,
-    restore_generators,
-)
+from salr.closures.side_state import SideState
+from salr.closures.snapshot import Snapshot, owned
+from salr.closures.vectors import copy_into, local
 
 Closure = Callable[[], Tensor]
 
+ZEROING = (torch.Tensor.zero_, torch._foreach_zero_)
+
+
+class NoGradient(ValueError):
+    """The first evaluation of a closure has given nothing to differentiate: no loss, or one without a graph.
+
+    Args:
+        loss: what the closure has returned.
+    """
+
+    def __init__(self, loss: Tensor | None) -> None:
+        reason = (
+            "returned None"
+            if loss is None
+            else "returned a loss that depends on no parameter of the optimizer"
+        )
+        super().__init__(f"the closure {reason}; expected a loss computed from the parameters")
+        self.loss = loss
+
 
 class _BackwardReplaced(TorchFunctionMode):
-    """Does something else where a closure calls ``backward``, so that it can be evaluated for its loss alone."""
+    """Does something else where a closure calls ``backward``, so that it can be evaluated for its loss only."""
 
     def __init__(self, instead: Callable[[], None]) -> None:
         super().__init__()
@@ -35,36 +50,62 @@ class _BackwardReplaced(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+class _ZeroingSeen(TorchFunctionMode):
+    """Notes whether certain tensors are set to zero."""
+
+    def __init__(self, tensors: Iterable[Tensor]) -> None:
+        super().__init__()
+        self._ids, self.seen = {id(tensor) for tensor in tensors}, False
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in ZEROING:
+            given = args[0] if isinstance(args[0], list | tuple) else args[:1]
+            self.seen |= any(id(tensor) in self._ids for tensor in given)
+        return func(*args, **(kwargs or {}))
+
+
 @dataclass
 class _Memory:
     """The last gradient taken, and what tells whether it is still that of the present parameters."""
 
     loss: Tensor
     gradients: list[Tensor | None]
-    versions: list[int]
-    before: tuple[Generators, list[Buffer]] | None
+    places: list[tuple[int, int]]
+    before: Snapshot | None
 
 
 class Evaluation:
     """A closure made uniform.
 
-    Args:
-        closure: returns the loss, a tensor of one element. Whether it calls ``backward`` itself does not matter: gradients are
-            cleared before each call and taken after it where the closure has not taken them. It may clear and accumulate
-            gradients over several micro-batches, and clip them. Where the loss alone is wanted, it runs without gradients:
-            ``backward`` then does nothing but leave stand-ins.
-        parameters: those whose gradients are wanted; those that do not require one are left out.
-        advance: moves the closure on to its next batch; only methods that use several batches an iteration call it.
-        watch: knows the modules that the closure calls, where they have been found before.
+    Calling the object takes the gradient: ``parameter.grad`` is filled and the detached loss returned. A
+        gradient that a
+    measurement has taken at the same parameters is served once, without another evaluation: this is how the
+        gradient of
+    a measurement is also the gradient of the step. What counts as a change of the parameters is what torch
+    counts, and new memory.
 
-    Calling the object takes the gradient: ``parameter.grad`` is filled and the detached loss returned. As long as neither the
-    parameters nor the gradients have changed since, another call gives the same loss without evaluating again: this is how the
-    gradient of a measurement is also the gradient of the step (its closure argument is this object). What counts as a change is
-    what torch counts; its fused optimizers do not, so an evaluation serves one step of an optimizer.
+    Args:
+        closure: return the loss, a tensor of one element. It may call ``backward`` itself: gradients are
+            cleared before each call, and taken after it if the closure has not taken them. It may clear and
+            accumulate gradients over several micro-batches, and clip them. If only the loss is wanted, it
+            runs without gradients: ``backward`` then does nothing but leave stand-ins.
+        parameters: those whose gradients are wanted. Those that do not require one are left out; one that is
+            listed twice counts once.
+        advance: moves the closure on to its next batch. Only methods that use several batches an iteration
+            call it.
+        side: what the closure changes besides its result, if that has been found before.
 
     Raises:
         TypeError: the closure is not callable or does not return a tensor.
         ValueError: its loss is not of one element, depends on no parameter, or has a sparse gradient.
+
+    Example:
+        >>> import torch
+        >>> from salr.closures import Evaluation
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> evaluation = Evaluation(lambda: x.square().sum(), [x])
+        >>> float(evaluation()), x.grad.tolist()
+        (25.0, [6.0, 8.0])
     """
 
     def __init__(
@@ -72,151 +113,187 @@ class Evaluation:
         closure: Closure,
         parameters: Iterable[Tensor],
         advance: Callable[[], object] | None = None,
-        watch: BufferWatch | None = None,
+        side: SideState | None = None,
     ) -> None:
         if not callable(closure):
             raise TypeError(
                 f"the closure is {closure!r}; expected a function without arguments that returns the loss"
             )
         self.closure = closure
-        self._all = list(parameters)
+        self._all = list(dict.fromkeys(parameters))
         self.parameters = [parameter for parameter in self._all if parameter.requires_grad]
-        self._own = {id(parameter) for parameter in self._all}
+        self.measures_only = False
+        """Whether even the first evaluation belongs to a measurement, and to no step."""
+        self.accumulated: list[tuple[Tensor, Tensor]] = []
+        """Parameters and their gradients from before the step, which its training gradient is added to."""
         self._advance = advance
-        self._watch = BufferWatch() if watch is None else watch
+        self._side = SideState(self._all) if side is None else side
+        self._side.parameters = self._all
+        self.begun: Snapshot | None = None
+        """The side state before the first evaluation."""
         self._memory: _Memory | None = None
-        self._replay: tuple[Generators, list[Buffer]] | None = None
+        self._nothing: NoGradient | None = None
+        self._replay: tuple[Snapshot, bool] | None = None
         self._closure_calls_backward = True  # perhaps; its first gradient tells
         self._closure_differentiates = False
         self._start: list[Tensor] = []
         self._first: list[Tensor | None] = []
 
     def __call__(self) -> Tensor:
-        if self._memory is not None and self._holds(self._memory):
-            return self._memory.loss
-        self._memory = None
-        return self._remember(self._gradient(), before=None).loss
-
-    def loss(self) -> Tensor:
-        """The loss alone, detached, at the present parameters; gradients are neither taken nor touched."""
-        try:
-            with torch.set_grad_enabled(self._closure_differentiates), self._gradients_set_aside():
-                return self._call()
-        except RuntimeError as error:
-            if self._closure_differentiates or "does not require grad" not in str(error):
-                raise
-        # A loss may contain derivatives (a gradient penalty, a differential equation), for which its closure needs the graph.
-        self._closure_differentiates = True
-        return self.loss()
+        """Take the gradient at the present parameters and return the loss, detached, 0-d."""
+        memory, self._memory = self._memory, None
+        if memory is not None and self._holds(memory):
+            return memory.loss
+        return self._take(keep=False).loss
 
     def gradient(self) -> Tensor:
         """Take the gradient as a call does, but in a way that :meth:`discard` can undo and :meth:`without_trace` can share."""
-        return self._watched().loss
+        return self._shared().loss
+
+    def loss(self) -> Tensor:
+        """Return the loss at the present parameters, detached, 0-d.
+
+        Gradients are neither taken nor touched.
+        """
+        try:
+            with torch.set_grad_enabled(self._closure_differentiates), self._gradients_set_aside():
+                loss = self._call(measuring=True)
+                assert loss is not None
+                return loss.detach()
+        except RuntimeError as error:
+            if self._closure_differentiates or not _arose_in_differentiation(error):
+                raise
+        # A loss may contain derivatives (a gradient penalty, a differential equation), for which its closure
+        # needs the graph.
+        self._closure_differentiates = True
+        return self.loss()
 
     def advance(self) -> None:
-        """Moves on to the next batch where the caller has said how; a closure may also do so by itself."""
+        """Move on to the next batch if the caller has said how; a closure may also do so by itself."""
         self._memory = None
         if self._advance is not None:
             self._advance()
 
     def gradients(self) -> tuple[list[Tensor], list[Tensor]]:
-        """Parameters that have a gradient, and the gradients. Unused parameters have none."""
+        """Return the parameters that have a gradient, and the gradients. Unused parameters have none."""
         pairs = [(parameter, parameter.grad) for parameter in self.parameters if parameter.grad is not None]
         return [parameter for parameter, _ in pairs], [gradient for _, gradient in pairs]
 
     @contextmanager
     def without_trace(self, shared_noise: bool = True) -> Iterator[Tensor]:
-        """Takes the gradient at the present parameters as a plain step would, then lets the caller move about.
+        """Take the gradient at the present parameters as a plain step would, then let the caller move them.
 
-        Within the context parameters may be moved and evaluated anywhere. Every evaluation starts from the buffers, and with
-        ``shared_noise`` from the random generators, that the first one started from, so that all see the same dropout masks and
-        the same recurrent state. At the end parameters, gradients and buffers are bit for bit what a plain step's gradient has
-        left, and so are the generators (without ``shared_noise`` the noise drawn within is simply used up). Gradients: also
-        those of the modules' other parameters, which may be another optimizer's.
+        Within the context parameters may be moved and evaluated anywhere. Every evaluation starts from the
+        side state (see :class:`SideState`), and with ``shared_noise`` from the random generators, that the
+        first one started from, so that all see the same dropout masks and the same recurrent state. At the
+        end parameters, gradients and side state are bit for bit what a plain step's gradient has left, and so
+        are the generators (without ``shared_noise`` the noise drawn within is used up). Gradients: also those
+        of the modules' other parameters, which may be another optimizer's.
 
         Yields:
             The loss at the present parameters, 0-d.
         """
-        memory = self._watched()
+        memory = self._shared()
         assert memory.before is not None
-        generators, buffers = memory.before
-        after = (copy_generators(self._devices()) if shared_noise else [], copy_buffers(buffers))
-        self._start = [parameter.detach().clone() for parameter in self.parameters]
-        strangers = [parameter for parameter in self._watch.parameters() if id(parameter) not in self._own]
-        others = [(parameter, _owned(parameter.grad)) for parameter in strangers]
-        for parameter in strangers:
-            parameter.grad = None
+        after = self._side.snapshot(noise=shared_noise)
+        after.set_gradients_aside(self._side.others)
+        self._start = [local(parameter).detach().clone() for parameter in self.parameters]
         for parameter in self.parameters:
-            parameter.grad = _owned(parameter.grad)
+            parameter.grad = owned(parameter.grad)
         memory.gradients = self._first = [parameter.grad for parameter in self.parameters]
         self._memory = None
-        self._replay = (generators if shared_noise else [], buffers)
+        self._replay = (memory.before, shared_noise)
         try:
             yield memory.loss
         finally:
             self._replay = None
-            restore_generators(after[0])
-            restore_buffers(after[1])
+            after.restore()
             self.rewind()
             self._start, self._first = [], []
             for parameter, gradient in zip(self.parameters, memory.gradients, strict=True):
                 parameter.grad = gradient
-            for parameter, gradient in others:
-                parameter.grad = gradient
-            self._remember(memory.loss, memory.before)
+            self._memory = self._remember(memory.loss, memory.before)
 
     def rewind(self) -> None:
-        """Within :meth:`without_trace`: puts the parameters back to where it found them."""
-        with torch.no_grad():
-            torch._foreach_copy_(self.parameters, self._start)
+        """Within :meth:`without_trace`: put the parameters back to where it found them."""
+        copy_into(self.parameters, self._start)
 
     def discard(self) -> None:
-        """Undoes a gradient of :meth:`without_trace` that is of no use for the step: buffers and generators are as before it."""
+        """Undo a shared gradient that is of no use for the step:
+
+        side state and generators are as before it.
+        """
         if self._memory is not None and self._memory.before is not None:
-            generators, buffers = self._memory.before
-            restore_generators(generators)
-            restore_buffers(buffers)
+            self._memory.before.restore()
         self._memory = None
 
-    def modules(self) -> Iterable[nn.Module]:
-        """The modules that the closure calls, with all theirs; where unknown, found by a loss evaluated without a trace."""
-        if not self._watch.complete:
-            generators = copy_generators(self._devices())
-            try:
-                with self._watch.watching():
-                    self.loss()
-            finally:
-                restore_generators(generators)
-                restore_buffers(self._watch.buffers)
-        return self._watch.modules
+    def undo(self) -> None:
+        """Put side state, generators and gradients back to where the first evaluation found them."""
+        self._memory = None
+        if self.begun is not None:
+            self.begun.restore()
+        for parameter in self._all:
+            parameter.grad = None
+        for parameter, gradient in self.accumulated:
+            parameter.grad = gradient
 
-    def _watched(self) -> _Memory:
+    def add_accumulated(self) -> None:
+        """Add to the gradients those from before the step that the closure has not cleared."""
+        for parameter, gradient in self.accumulated:
+            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+
+    def modules(self) -> Iterable[nn.Module]:
+        """Return the modules that the closure calls, with all theirs.
+
+        If unknown, evaluate a loss without a trace.
+        """
+        self._find()
+        return self._side.modules
+
+    def _find(self, *snapshots: Snapshot) -> None:
+        if not self._side.complete:
+            with self._side.kept(gradients=False), self._side.watching(*snapshots):
+                self.loss()
+
+    def _shared(self) -> _Memory:
         memory = self._memory
         if memory is None or memory.before is None or not self._holds(memory):
-            memory = self._evaluate_watched()
+            memory = self._memory = self._take(keep=True)
         return memory
 
-    def _evaluate_watched(self) -> _Memory:
-        generators = copy_generators(self._devices())
-        with self._watch.watching():
-            loss = self._gradient()
-        buffers = self._watch.buffers
-        if self._watch.misses(self.gradients()[0]):
-            known = set(self._watch.modules)
-            self.modules()
-            buffers = buffers + [buffer for buffer in self._watch.buffers if buffer[0] not in known]
-        return self._remember(loss, (generators, buffers))
+    def _take(self, keep: bool) -> _Memory:
+        """Evaluate the gradient; ``keep`` says whether the state before it will be needed."""
+        if self._nothing is not None:
+            raise self._nothing
+        if self._replay is not None:
+            return _Memory(self._gradient(), [], [], None)
+        first = self.begun is None
+        before = self._side.snapshot() if keep or first else None
+        if first:
+            self.begun = before
+        with self._side.watching(*([] if before is None else [before])):
+            try:
+                loss = self._gradient()
+            except NoGradient as nothing:
+                if first:
+                    self._nothing = nothing
+                raise
+        if keep and before is not None and self._side.misses(self.gradients()[0]):
+            self._find(before)
+        return self._remember(loss, before)
 
     @contextmanager
     def _gradients_set_aside(self) -> Iterator[None]:
-        """Within, ``backward`` differentiates nothing; whatever the closure then does with its gradients, it does to stand-ins."""
+        """Within, ``backward`` differentiates nothing;
+
+        whatever the closure then does with its gradients, it does to stand-ins.
+        """
         if not self._closure_calls_backward:
             yield
             return
         kept = [parameter.grad for parameter in self.parameters]
-        first = (
-            self._first or kept
-        )  # the training gradient; any later one has served already and may stand in
+        # The training gradient must not change; any later one has served already and may stand in.
+        first = self._first or kept
 
         def stand_in() -> None:
             for parameter, gradient, own in zip(self.parameters, kept, first, strict=True):
@@ -235,18 +312,18 @@ class Evaluation:
                 parameter.grad = gradient
 
     def _gradient(self) -> Tensor:
-        for parameter in (
-            self._all
-        ):  # also what has been frozen with a gradient of its own, which the base would use again
+        for (
+            parameter
+        ) in self._all:  # also what has been frozen with a gradient, which the base would use again
             parameter.grad = None
         with torch.enable_grad():
-            loss = self._call(detach=False)
+            loss = self._call_beside_accumulated() if self.accumulated else self._call()
             self._closure_calls_backward = any(parameter.grad is not None for parameter in self.parameters)
+            if loss is None:
+                raise NoGradient(None)
             if not self._closure_calls_backward:
                 if not loss.requires_grad:
-                    raise ValueError(
-                        "the closure's loss depends on no parameter of the optimizer; expected a loss computed from them"
-                    )
+                    raise NoGradient(loss.detach())
                 loss.backward()
         for parameter in self.parameters:
             if parameter.grad is not None and parameter.grad.layout is not torch.strided:
@@ -256,39 +333,81 @@ class Evaluation:
                 )
         return loss.detach()
 
-    def _call(self, detach: bool = True) -> Tensor:
+    def _call_beside_accumulated(self) -> Tensor | None:
+        """Call the closure with zeros as gradients, and find out whether it clears them:
+
+        then the user has meant it.
+        """
+        zeros = {parameter: torch.zeros_like(gradient) for parameter, gradient in self.accumulated}
+        unchanged = {parameter: gradient._version for parameter, gradient in zeros.items()}
+        for parameter, gradient in zeros.items():
+            parameter.grad = gradient
+        with _ZeroingSeen(zeros.values()) as zeroing:
+            loss = self._call()
+        kept = []
+        for parameter, gradient in self.accumulated:
+            present = parameter.grad
+            replaced = present is not zeros[parameter]
+            if present is not None and not replaced and present._version == unchanged[parameter]:
+                parameter.grad = None
+            # create_graph=True accumulates into a new tensor.
+            if not replaced or (present is not None and present.requires_grad):
+                kept.append((parameter, gradient))
+        self.accumulated = [] if zeroing.seen else kept
+        return loss
+
+    def _call(self, measuring: bool = False) -> Tensor | None:
+        side = self._side
         if self._replay is not None:
-            restore_generators(self._replay[0])
-            restore_buffers(self._replay[1])
+            self._replay[0].restore(noise=self._replay[1])
         torch.clear_autocast_cache()  # around a whole step it would hold casts of parameters that have moved since
-        loss = self.closure()
+        _reshard(side.modules)
+        side.measuring = measuring or self.measures_only or self._replay is not None
+        try:
+            loss = self.closure()
+        finally:
+            side.measuring = False
+        if loss is None and not measuring:
+            return None
         if not isinstance(loss, Tensor):
             raise TypeError(f"the closure returned {type(loss).__name__}; expected the loss as a tensor")
         if loss.numel() != 1:
             raise ValueError(
                 f"the closure returned a tensor of shape {tuple(loss.shape)}; expected a single loss"
             )
-        return loss.detach().reshape(()) if detach else loss.reshape(())
+        return loss.reshape(())
 
-    def _remember(self, loss: Tensor, before: tuple[Generators, list[Buffer]] | None) -> _Memory:
-        memory = _Memory(loss, [parameter.grad for parameter in self.parameters], self._versions(), before)
-        if self._replay is None:
-            self._memory = memory
-        return memory
+    def _remember(self, loss: Tensor, before: Snapshot | None) -> _Memory:
+        return _Memory(loss, [parameter.grad for parameter in self.parameters], self._places(), before)
 
     def _holds(self, memory: _Memory) -> bool:
         same = all(p.grad is g for p, g in zip(self.parameters, memory.gradients, strict=True))
-        return same and memory.versions == self._versions()
+        return same and memory.places == self._places()
 
-    def _versions(self) -> list[int]:
-        """In-place changes that torch has counted, of parameters and gradients."""
+    def _places(self) -> list[tuple[int, int]]:
+        """Return where parameters and gradients are in memory, and how often torch has counted a change of them."""
         gradients = [parameter.grad for parameter in self.parameters]
-        return [t._version for t in (*self.parameters, *gradients) if t is not None]
+        return [
+            (local(tensor).data_ptr(), tensor._version)
+            for tensor in (*self.parameters, *gradients)
+            if tensor is not None
+        ]
 
-    def _devices(self) -> set[torch.device]:
-        return {parameter.device for parameter in self.parameters}
+
+def _arose_in_differentiation(error: BaseException) -> bool:
+    """Return whether the closure was differentiating by itself when the error arose."""
+    functions = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
+    return any(frame.f_code in functions for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
-def _owned(gradient: Tensor | None) -> Tensor | None:
-    """A view belongs to somebody else's storage (DDP's buckets), which the next gradient overwrites."""
-    return gradient.clone() if gradient is not None and gradient._is_view() else gradient
+def _reshard(modules: Iterable[nn.Module]) -> None:
+    """Let sharded modules (FSDP2) gather their parameters anew.
+
+    The root keeps them gathered after a forward pass that no backward pass has followed, and would not see
+    that the shards have moved since.
+    """
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    if fsdp is not None:
+        for module in modules:
+            if isinstance(module, fsdp.FSDPModule):
+                module.reshard()

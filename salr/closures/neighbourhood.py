@@ -7,15 +7,15 @@ import torch
 from torch import Tensor
 
 from salr.closures.evaluation import Closure, Evaluation
-from salr.closures.no_trace import no_trace
-from salr.closures.side_state import copy_generators, restore_generators
-from salr.closures.vectors import flatten, precise, trainable, unflatten
+from salr.closures.side_state import SideState
+from salr.closures.vectors import copy_into, flatten, precise, trainable, unflatten
 
 
 class Neighbourhood:
     """f(θ + offset) and its gradient, with an offset that is one row for all parameters that require a gradient.
 
-    An evaluation leaves no trace: parameters, gradients, buffers and generators come out bit for bit. Every evaluation sees the
+    An evaluation leaves no trace: parameters, gradients, buffers and generators come out bit for bit. Every
+        evaluation sees the
     same random numbers (dropout masks) and the same buffers, so that f is one function.
 
     Args:
@@ -33,9 +33,9 @@ class Neighbourhood:
 
     def __init__(self, closure: Closure, parameters: Iterable[Tensor]) -> None:
         self.parameters = trainable(parameters)
-        self._evaluation = Evaluation(closure, self.parameters)
+        self._side = SideState(self.parameters)
+        self._evaluation = Evaluation(closure, self.parameters, side=self._side)
         self._start = [parameter.detach().clone() for parameter in self.parameters]
-        self._generators = copy_generators({parameter.device for parameter in self.parameters})
         self.loss, self.gradient = self.loss_and_gradient(None)
 
     @property
@@ -57,16 +57,13 @@ class Neighbourhood:
 
     @contextmanager
     def _moved(self, offset: Tensor | None) -> Iterator[None]:
-        with no_trace(self.parameters):
-            restore_generators(self._generators)
+        with self._side.kept():
+            if self._evaluation.begun is not None:  # all evaluations see what the first one has seen
+                self._evaluation.begun.restore()
             try:
                 if offset is not None:
-                    self._place(unflatten(self.center + offset, self.parameters))
+                    copy_into(self.parameters, unflatten(self.center + offset, self.parameters))
                 yield
             finally:
                 if offset is not None:
-                    self._place(self._start)
-
-    def _place(self, values: list[Tensor]) -> None:
-        with torch.no_grad():
-            torch._foreach_copy_(self.parameters, values)
+                    copy_into(self.parameters, self._start)

@@ -1,118 +1,237 @@
-"""What an evaluation of a loss changes besides its result: module buffers and random generators.
-
-A BatchNorm layer moves its running statistics, a recurrent network its carried state, dropout the random stream. An optimizer is
-handed parameters, not modules, so the modules are found by watching which of them the closure calls.
-"""
+"""What an evaluation of a loss may change besides its result, and how it is put back."""
 
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-Buffer = tuple[nn.Module, str, Tensor | None, Tensor | None]
-"""The module, the buffer's name, what is registered under it (None: nothing yet), and a copy of its values."""
+from salr.closures.snapshot import MISSING, Place, Snapshot, is_plain, region, tensors_in
+from salr.closures.writes import Writes, storages
 
 
-def _copy(module: nn.Module, name: str) -> Buffer:
-    buffer = module._buffers[name]
-    return module, name, buffer, None if buffer is None else buffer.clone()
+class SideState:
+    """Everything that an evaluation of a closure changes besides its result.
 
+    An optimizer is handed parameters, not modules. So what may change is found by watching the first
+    evaluation, and one more when a parameter has its first gradient later. Found by itself is:
 
-class BufferWatch:
-    """Finds the modules that are called, with all their submodules, and copies their buffers as they were before.
+    - the buffers of every module that is called (``module(...)``), and of all its submodules: their values, their shapes,
+      and whether a forward pass binds them anew, removes them or registers them;
+    - tensors that such a module keeps as plain attributes, also in tuples, if the watched evaluation binds them anew;
+    - every other tensor that existed before the watched evaluation and that its forward pass changes in place: a buffer of
+      a module that is entered by ``module.forward(...)``, the buffers given to
+      ``torch.func.functional_call``, another optimizer's parameters, a sum that the closure accumulates;
+    - torch's default generators of the CPU and of the parameters' devices, and every ``torch.Generator`` that the watched
+      evaluation draws from.
 
-    Finding needs a hook, which compiled code cannot run (it would be compiled anew at every step, or go without): what is called
-    while modules are looked for runs uncompiled. They are looked for once, and once more where a parameter is used for the
-    first time, for it may be a module's that has not been called before; else the buffers of those found are copied.
+    Not found is: what a module that is entered only by its ``forward`` binds anew (give it as ``modules``), a
+        tensor that
+    is changed in place for the first time in a later evaluation or is a new one at each step (such as the
+    batch itself), Python numbers and lists, and noise that torch does not own (NumPy's, ``random``'s). Guard
+    these by :attr:`measuring`, or draw such noise before the step, outside the closure.
+
+    What appears in the watched evaluation (a buffer that the first forward pass registers, a lazy module's
+    parameters) cannot be taken back: the later evaluations of that one step start from what the first one has
+    left there.
+
+    Buffers that are views of an optimized parameter follow the parameter and are left out. Watching cannot
+    look into compiled code, so the watched evaluation runs uncompiled.
+
+    Args:
+        parameters: those that the caller moves and whose gradients it takes. They are never put back by a
+            snapshot.
+        modules: modules that cannot be found by watching, with all their submodules.
+
+    Example:
+        >>> import torch
+        >>> from salr.closures import SideState
+        >>> model = torch.nn.BatchNorm1d(2)
+        >>> side = SideState(model.parameters())
+        >>> with side.kept(), side.watching():
+        ...     output = model(torch.randn(4, 2))
+        >>> int(model.num_batches_tracked)
+        0
     """
 
-    def __init__(self) -> None:
-        self.buffers: list[Buffer] = []
+    def __init__(self, parameters: Iterable[Tensor], modules: nn.Module | Iterable[nn.Module] = ()) -> None:
+        self.parameters = list(parameters)
         self.modules: dict[nn.Module, None] = {}
         self.complete = False
+        """Whether an evaluation has been watched."""
+        self.measuring = False
+        """Whether the closure is being evaluated for a measurement, and not as a plain step would evaluate it."""
         self._used: set[int] = set()
+        self._followers: set[tuple[int, str]] = set()  # buffers that share a parameter's memory
+        self._attributes: list[tuple[nn.Module, str]] = []
+        self._written: list[Place] = []
+        self._generators: list[Generator] = []
+        self._open: list[Snapshot] = []  # those that what is found from now on belongs to
+        for module in [modules] if isinstance(modules, nn.Module) else modules:
+            self._add(module)
 
-    def misses(self, used: Iterable[Tensor]) -> bool:
-        """Whether modules must be looked for once more, now that these parameters have been used."""
-        news = {id(parameter) for parameter in used} - self._used
-        if news and self._used:
-            self.complete = False
-        self._used |= news
-        return not self.complete
+    @property
+    def others(self) -> Iterator[Tensor]:
+        """Parameters of the modules found that are not the caller's."""
+        own = {id(parameter) for parameter in self.parameters}
+        for module in self.modules:
+            for parameter in module.parameters(recurse=False):
+                if id(parameter) not in own:
+                    yield parameter
 
-    def _before_forward(self, module: nn.Module, _arguments: object) -> None:
-        if module in self.modules:
-            return
-        for child in module.modules():
-            if child not in self.modules:
-                self.modules[child] = None
-                self.buffers.extend(_copy(child, name) for name, _ in child._buffers.items())
+    def snapshot(self, noise: bool = True) -> Snapshot:
+        """Return what the next evaluation may change, as it is now.
+
+        Args:
+            noise: include the generators.
+        """
+        snapshot = self.noise() if noise else Snapshot()
+        for module in self.modules:
+            self._add_buffers(snapshot, module)
+        for module, name in self._attributes:
+            snapshot.add_binding(vars(module), name)
+        for place in self._written:
+            if (tensor := place.tensor()) is not None:
+                snapshot.add_tensor(tensor)
+        return snapshot
+
+    def noise(self) -> Snapshot:
+        """Return the states of the generators, as they are now."""
+        snapshot = Snapshot()
+        snapshot.add_default_generators(self._devices())
+        for generator in self._generators:
+            snapshot.add_generator(generator)
+        return snapshot
 
     @contextmanager
-    def watching(self) -> Iterator[None]:
-        """Within, the closure is called; afterwards ``buffers`` holds what its modules' buffers were at the start."""
-        self.buffers = [_copy(module, name) for module in self.modules for name, _ in module._buffers.items()]
+    def kept(self, gradients: bool = True) -> Iterator[Snapshot]:
+        """Put everything back at the end.
+
+        Args:
+            gradients: put back also the gradients of the parameters and of all modules found. Within, they
+                start from None.
+        """
+        snapshot = self.snapshot()
+        if gradients:
+            snapshot.set_gradients_aside([*self.parameters, *self.others])
+        self._open.append(snapshot)
+        try:
+            yield snapshot
+        finally:
+            self._open.remove(snapshot)
+            snapshot.restore()
+
+    def misses(self, used: Iterable[Tensor]) -> bool:
+        """Return whether another evaluation must be watched, now that these parameters have been used."""
+        new = {id(parameter) for parameter in used} - self._used
+        if new and self._used:
+            self.complete = False
+        self._used |= new
+        return not self.complete
+
+    @contextmanager
+    def watching(self, *snapshots: Snapshot) -> Iterator[None]:
+        """Find what one evaluation changes, unless that is known.
+
+        Add what is found, as it was before, to the snapshots.
+        """
         if self.complete:
             yield
             return
-        handle = register_module_forward_pre_hook(self._before_forward)
+        targets = [*self._open, *snapshots]
+        before: dict[nn.Module, dict[str, object]] = {module: _attributes(module) for module in self.modules}
+
+        def found(module: nn.Module, _arguments: object) -> None:
+            if module in self.modules:
+                return
+            for child in self._add(module):
+                before[child] = _attributes(child)
+                for snapshot in targets:
+                    self._add_buffers(snapshot, child)
+                    snapshot.extend_gradients_aside(child.parameters(recurse=False))
+
+        writes = Writes(targets, known={storage for t in self.parameters for storage in storages(t)})
+        handle = register_module_forward_pre_hook(found)
         try:
-            with _uncompiled():
+            with _uncompiled(), writes:
                 yield
         finally:
             handle.remove()
+            self._conclude(writes, before, targets)
         self.complete = True
 
-    def parameters(self) -> Iterator[Tensor]:
-        """Those of the modules found."""
-        for module in self.modules:
-            yield from module.parameters(recurse=False)
+    def _devices(self) -> set[torch.device]:
+        return {parameter.device for parameter in self.parameters}
+
+    def _add(self, module: nn.Module) -> list[nn.Module]:
+        """Add a module with its submodules. Return those that are new."""
+        new = [child for child in module.modules() if child not in self.modules]
+        own = {storage for parameter in self.parameters for storage in storages(parameter)}
+        for child in new:
+            _refuse_flattened(child)
+            self.modules[child] = None
+            for name, buffer in child._buffers.items():
+                if buffer is not None and own.intersection(storages(buffer)):
+                    self._followers.add((id(child), name))
+        return new
+
+    def _add_buffers(self, snapshot: Snapshot, module: nn.Module) -> None:
+        for name, _ in module._buffers.items():
+            if not self._followers or (id(module), name) not in self._followers:
+                snapshot.add_binding(module._buffers, name)
+
+    def _conclude(
+        self, writes: Writes, before: dict[nn.Module, dict[str, object]], targets: list[Snapshot]
+    ) -> None:
+        """Sort what has been watched into what later evaluations are expected to change."""
+        for snapshot in targets:
+            # functional_call puts other tensors in place of a module's buffers for one call; they are back
+            # already.
+            snapshot.forget_bindings(lambda present: not writes.created_all(present))
+        for module, attributes in before.items():
+            for name, present in _attributes(module).items():
+                value = attributes.get(name, MISSING)
+                rebound = present is not value and bool(tensors_in(present)) and writes.created_all(present)
+                if rebound and (module, name) not in self._attributes:
+                    self._attributes.append((module, name))
+                    for snapshot in targets if name in attributes else ():
+                        snapshot.add_binding(vars(module), name, value)
+        gradients = [p.grad for p in (*self.parameters, *self.others) if p.grad is not None]
+        taken = {storage for gradient in gradients for storage in storages(gradient)}
+        bound = {region(t) for module in self.modules for t in module._buffers.values() if t is not None}
+        for tensor in writes.tensors:
+            if taken.intersection(storages(tensor)):
+                for snapshot in targets:
+                    snapshot.forget_tensor(tensor)
+            elif region(tensor) not in bound and is_plain(tensor):
+                self._written.append(Place(tensor))
+        self._generators += [
+            g for g in writes.generators if all(g is not other for other in self._generators)
+        ]
+
+
+def _attributes(module: nn.Module) -> dict[str, object]:
+    """Return the plain attributes that hold tensors, or nothing yet."""
+    if isinstance(module, torch.jit.ScriptModule):
+        return {}
+    return {name: value for name, value in vars(module).items() if value is None or tensors_in(value)}
+
+
+def _refuse_flattened(module: nn.Module) -> None:
+    if type(module).__name__ == "FullyShardedDataParallel":
+        raise ValueError(
+            "the closure calls a FullyShardedDataParallel module, whose flattened parameters cannot be measured; "
+            "shard the model with torch.distributed.fsdp.fully_shard instead"
+        )
 
 
 @contextmanager
 def _uncompiled() -> Iterator[None]:
     with warnings.catch_warnings():
-        # A compiled module warns that such a hook runs for it and for what it has compiled; the second finds nothing new.
+        # A compiled module warns that such a hook runs for it and for what it has compiled; the second finds
+        # nothing new.
         warnings.filterwarnings("ignore", message="Using `torch.compile")
         with torch.compiler.set_stance("force_eager"):
             yield
-
-
-def copy_buffers(buffers: Iterable[Buffer]) -> list[Buffer]:
-    """The present values of the same buffers."""
-    return [_copy(module, name) for module, name, _, _ in buffers]
-
-
-def restore_buffers(buffers: list[Buffer]) -> None:
-    """Puts the tensors and their values back, bit for bit."""
-    pairs = []
-    for module, name, buffer, values in buffers:
-        if module._buffers[name] is not buffer:
-            module._buffers[name] = buffer
-        if buffer is not None and values is not None:
-            pairs.append((buffer, values))
-    if pairs:
-        torch._foreach_copy_([buffer for buffer, _ in pairs], [values for _, values in pairs])
-
-
-Generators = list[tuple[torch.device, Tensor]]
-
-
-def copy_generators(devices: Iterable[torch.device]) -> Generators:
-    """The states of torch's default generators: the CPU's and those of the given accelerators (no synchronisation)."""
-    states = [(torch.device("cpu"), torch.get_rng_state())]
-    for device in devices:
-        if device.type not in ("cpu", "meta"):
-            states.append((device, torch.get_device_module(device).get_rng_state(device)))
-    return states
-
-
-def restore_generators(states: Generators) -> None:
-    for device, state in states:
-        if device.type == "cpu":
-            torch.set_rng_state(state)
-        else:
-            torch.get_device_module(device).set_rng_state(state, device)

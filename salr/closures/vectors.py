@@ -16,6 +16,37 @@ def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     return found
 
 
+def local(tensor: Tensor) -> Tensor:
+    """Return this rank's shard of a sharded tensor (DTensor), which shares its memory;
+
+    any other tensor itself.
+    """
+    shard: Tensor = getattr(tensor, "_local_tensor", tensor)
+    return shard
+
+
+def like_shard(parameter: Tensor, shard: Tensor) -> Tensor:
+    """Return the sharded tensor of which ``shard`` is this rank's part, if the parameter is sharded;
+
+    else ``shard`` itself.
+    """
+    if local(parameter) is parameter:
+        return shard
+    from torch.distributed.tensor import DTensor
+
+    assert isinstance(parameter, DTensor)
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return DTensor.from_local(shard, mesh, placements, shape=parameter.shape, stride=parameter.stride())
+
+
+def copy_into(places: Iterable[Tensor], values: Iterable[Tensor]) -> None:
+    """Copy values into tensors, shard by shard if they are sharded alike."""
+    pairs = [(local(place), local(value)) for place, value in zip(places, values, strict=True)]
+    if pairs:
+        with torch.no_grad():
+            torch._foreach_copy_([place for place, _ in pairs], [value for _, value in pairs])
+
+
 def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
     """Return the tensors, with a complex one as a view of its real and imaginary parts in one more dimension."""
     return [
@@ -39,7 +70,10 @@ def flatten(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def unflatten(row: Tensor, like: Sequence[Tensor], exact: bool = False) -> list[Tensor]:
-    """Return the row cut into tensors of the shapes and types of ``like``; ``exact`` keeps the row's precision."""
+    """Return the row cut into tensors of the shapes and types of ``like``;
+
+    ``exact`` keeps the row's precision.
+    """
     shapes = [tensor.shape for tensor in as_real(like)]
     parts = row.split([shape.numel() for shape in shapes])
     cut = []
@@ -50,12 +84,18 @@ def unflatten(row: Tensor, like: Sequence[Tensor], exact: bool = False) -> list[
 
 
 def precise(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32 or wider: half precision cannot hold the difference of nearly equal losses."""
+    """Return the tensor in float32 or wider:
+
+    half precision cannot hold the difference of nearly equal losses.
+    """
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the L2 norm over all elements of all tensors together, 0-d, in float32 or wider; nothing waits for it."""
+    """Return the L2 norm over all elements of all tensors together, 0-d, in float32 or wider;
+
+    nothing waits for it.
+    """
     if any(tensor.dtype in HALF for tensor in tensors):
         norms = [
             torch.linalg.vector_norm(tensor, dtype=torch.promote_types(tensor.dtype, torch.float32))
@@ -70,6 +110,7 @@ def total_norm(tensors: Sequence[Tensor]) -> Tensor:
 
 def add_scaled(parameters: Sequence[Tensor], tensors: Sequence[Tensor], scale: Tensor) -> None:
     """Add scale · tensor to each parameter in place, in one pass over memory. ``scale`` is 0-d."""
+    parameters, tensors = [local(each) for each in parameters], [local(each) for each in tensors]
     if any(tensor.dtype in HALF for tensor in (*parameters, *tensors)):
         for parameter, tensor in zip(parameters, tensors, strict=True):
             parameter.add_(precise(tensor) * scale)  # the scale may be below what half precision can hold

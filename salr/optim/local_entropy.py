@@ -1,39 +1,46 @@
-"""Entropy-SGD (Chaudhari et al. 2017) over any optimizer: descent on local entropy, whose gradient Langevin dynamics estimate."""
+"""Entropy-SGD (Chaudhari et al.
+
+2017) over any optimizer: descent on local entropy, whose gradient Langevin dynamics estimate.
+"""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from salr.checks import check_local_entropy
+from salr.checks import check_count, check_local_entropy
 from salr.closures import Evaluation
-from salr.optim.ranks import take_from_first_rank
+from salr.closures.vectors import copy_into, like_shard, local
+from salr.optim.ranks import drawn_alike
 from salr.optim.wrapper import Wrapper
 
 
 class LocalEntropy(Wrapper):
-    """Hands the base the gradient x − μ of the local entropy instead of the loss's.
+    """Hand the base the gradient x − μ of the local entropy instead of the loss's.
 
-    An iteration starts x' and μ at x and takes L Langevin steps, each on its own batch, of size η' = ``inner_lr`` along
+    An iteration starts x' and μ at x and takes L Langevin steps, each on its own batch, of size η' =
+    ``inner_lr`` along
 
         Nesterov momentum of ∇f(x')  −  γ (x − x')  +  ε √(2/η') N(0, 1),
 
-    each followed by μ ← α μ + (1 − α) x' with α = ``averaging``; the momentum starts anew each iteration. The scope
-    γ = ``scope`` (1 + ``scope_growth``)^k grows with the iteration k and draws x' ever closer to x.
+    each followed by μ ← α μ + (1 − α) x' with α = ``averaging``; the momentum starts anew each iteration. The
+    scope γ = ``scope`` (1 + ``scope_growth``)^k grows with the iteration k and draws x' ever closer to x.
 
     ``LocalEntropy(SGD(lr=1))`` is Entropy-SGD: the base's rate multiplies x − μ, and 1 is its authors' value.
     ``LocalEntropy(Adam(...))`` is Entropy-Adam.
 
-    Where the paper and the method's own sources differ, this follows the latter's code: α weighs the old mean, the scope's counter
-    does grow, and the noise has the displacement ε √(2 η') a step. Our own choice: the scope stops growing at ``scope_cap``, 1/η'
-    where none is given, past which the pull throws x' beyond x and in the end the iteration diverges.
+    Where the paper and the method's own sources differ, this follows the latter's code: α weighs the old
+    mean, the scope's counter does grow, and the noise has the displacement ε √(2 η') a step. Our own choice:
+    the scope stops growing at ``scope_cap``, 1/η' where none is given, past which the pull throws x' beyond x
+    and in the end the iteration diverges.
 
     All ranks of ``torch.distributed`` add the same noise, so that their parameters stay the same.
 
-    The closure is called L times. Give ``step`` an ``advance`` that moves it on to its next batch, which is called before each
-    Langevin step but the first, or a closure that takes its next batch by itself.
+    The closure is called L times. Give ``step`` an ``advance`` that moves it on to its next batch, which is
+    called before each Langevin step but the first, or a closure that takes its next batch by itself.
 
     Args:
         base: makes the step along x − μ.
@@ -47,6 +54,8 @@ class LocalEntropy(Wrapper):
         ValueError: a value out of range.
     """
 
+    adds_accumulated = False
+
     def __init__(
         self,
         base: Optimizer,
@@ -58,8 +67,9 @@ class LocalEntropy(Wrapper):
         noise: float = 1e-4,
         averaging: float = 0.75,
         scope_cap: float | None = None,
+        modules: nn.Module | Iterable[nn.Module] = (),
     ) -> None:
-        super().__init__(base)
+        super().__init__(base, modules)
         check_local_entropy(steps, inner_lr, inner_momentum, scope, scope_growth, noise, averaging)
         if scope_cap is not None and not scope_cap > 0:
             raise ValueError(f"scope_cap = {scope_cap}; expected a number > 0, math.inf for none")
@@ -83,35 +93,39 @@ class LocalEntropy(Wrapper):
     @torch.no_grad()
     def _gradient(self, evaluation: Evaluation) -> Tensor:
         loss = evaluation()
-        moved, _ = evaluation.gradients()
+        used, _ = evaluation.gradients()
+        moved = [local(parameter) for parameter in used]
         start = [parameter.clone() for parameter in moved]
         mean = [parameter.clone() for parameter in moved]
         momentum = [torch.zeros_like(parameter) for parameter in moved]
         try:
-            for step in range(self.steps):
+            for step in range(self.steps if moved else 0):
                 if step > 0:
                     evaluation.advance()
                     evaluation()
-                self._langevin(moved, [_own_or_zero(parameter) for parameter in moved], start, momentum)
+                self._langevin(used, start, momentum)
                 torch._foreach_lerp_(mean, moved, 1 - self.averaging)
         finally:
-            torch._foreach_copy_(moved, start)
-        for parameter, centre, average in zip(moved, start, mean, strict=True):
-            parameter.grad = centre - average
+            copy_into(moved, start)
+        for parameter, centre, average in zip(used, start, mean, strict=True):
+            parameter.grad = like_shard(parameter, centre - average)
         return loss
 
-    def _langevin(
-        self, moved: list[Tensor], gradients: list[Tensor], start: list[Tensor], momentum: list[Tensor]
-    ) -> None:
-        """One step of x' along the Nesterov gradient, the pull towards x and the noise."""
+    def _langevin(self, used: list[Tensor], start: list[Tensor], momentum: list[Tensor]) -> None:
+        """Move x' along the Nesterov gradient, the pull towards x and the noise."""
+        moved = [local(parameter) for parameter in used]
+        # Another batch's loss may not use a parameter.
+        gradients = [
+            torch.zeros_like(place) if parameter.grad is None else local(parameter.grad)
+            for parameter, place in zip(used, moved, strict=True)
+        ]
         torch._foreach_mul_(momentum, self.inner_momentum)
         torch._foreach_add_(momentum, gradients)
         change = torch._foreach_add(gradients, momentum, alpha=self.inner_momentum)
         torch._foreach_add_(change, torch._foreach_sub(moved, start), alpha=self.current_scope)
         torch._foreach_mul_(change, -self.inner_lr)
         if self.noise > 0:
-            noise = [torch.randn_like(parameter) for parameter in moved]
-            take_from_first_rank(noise)
+            noise = [drawn_alike(parameter, torch.randn_like) for parameter in used]
             torch._foreach_add_(change, noise, alpha=self.noise * math.sqrt(2 * self.inner_lr))
         torch._foreach_add_(moved, change)
 
@@ -119,9 +133,5 @@ class LocalEntropy(Wrapper):
         return {"iterations": self._iterations}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
+        check_count("iterations", state["iterations"], 0)
         self._iterations = state["iterations"]
-
-
-def _own_or_zero(parameter: Tensor) -> Tensor:
-    """Zero for a parameter that another batch's loss does not use."""
-    return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

@@ -1,9 +1,8 @@
 """SALR (sections 2 and 5, Algorithms 1 to 4)."""
 
 import math
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from torch.optim import ASGD, Optimizer, Rprop
 
 from salr.checks import check_bound, check_count
 from salr.closures import Closure, Evaluation
+from salr.closures.evaluation import NoGradient
 from salr.optim.ranks import average_over_ranks
 from salr.optim.running_median import RunningMedian
 from salr.optim.wrapper import Wrapper
@@ -103,7 +103,6 @@ class SALR(Wrapper):
         self.interval, self.shared_noise, self.max_factor = interval, shared_noise, max_factor
         self._iterations = 0
         self._measured = False  # whether the measurement that is due has been taken
-        self._warned = False
         self._history: RunningMedian | None = None
         device = self.parameters[0].device
         self._sharpness = torch.tensor(torch.nan, device=device)
@@ -161,11 +160,12 @@ class SALR(Wrapper):
                 self._take(self._measured_gradients())
             return
         assert closure is not None
-        self._take(self.sharpness_measure(closure, self.parameters, self.shared_noise))
+        self._take(self.sharpness_measure(closure, self.parameters, self.shared_noise, self._side))
 
     def _step(self, evaluation: Evaluation) -> Tensor:
         if self.measurement_due:
-            self._take(self.sharpness_measure.measure(evaluation, self.shared_noise))
+            with suppress(NoGradient):  # the base meets it again, and knows what to do
+                self._take(self.sharpness_measure.measure(evaluation, self.shared_noise))
         with self._scaled_rates():
             loss = self._step_base(evaluation)
         self._count()
@@ -173,23 +173,25 @@ class SALR(Wrapper):
 
     def _step_on_gradients(self) -> None:
         """Step with the gradients that are there and the newest factor."""
-        if self.measurement_due:
+        if self.measurement_due and self._has_gradients():
             if not self.sharpness_measure.cost.needs_evaluation:
                 self._take(self._measured_gradients())
-            elif not self._warned:
-                self._warned = True
-                warnings.warn(
-                    f"{type(self).__name__}.step() without a closure: a measurement was due and has not been "
-                    "taken, so the factor stays; call optimizer.measure(closure) before each step",
-                    stacklevel=4,
+            else:
+                self._warn_once(
+                    "step() without a closure: a measurement was due and has not been taken, so the factor stays; "
+                    "call optimizer.measure(closure) before each step"
                 )
         with self._scaled_rates():
             self.base.step()
         self._count()
 
     def _count(self) -> None:
-        self._iterations += 1
-        self._measured = False
+        if self._has_gradients():  # a batch that has been skipped is no iteration
+            self._iterations += 1
+            self._measured = False
+
+    def _has_gradients(self) -> bool:
+        return any(parameter.grad is not None for parameter in self.parameters)
 
     def _measured_gradients(self) -> Tensor:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
@@ -204,7 +206,7 @@ class SALR(Wrapper):
         if self._history is None:
             self._history = RunningMedian(sharpness.new_empty(0))
         valid = torch.isfinite(sharpness) & (sharpness > 0)
-        self._history.push(torch.where(valid, sharpness, torch.nan))
+        self._history = self._history.with_value(torch.where(valid, sharpness, torch.nan))
         factor = self._factor_of(sharpness, self._history)
         self._sharpness = sharpness
         self._factor = torch.where(valid & torch.isfinite(factor), factor, self._factor)
@@ -215,21 +217,18 @@ class SALR(Wrapper):
     @contextmanager
     def _scaled_rates(self) -> Iterator[None]:
         rates = [group["lr"] for group in self.param_groups]
-        # In place: a compiled or captured step keeps this very tensor. Once: groups may share it.
-        tensors = list({id(rate): rate for rate in rates if isinstance(rate, Tensor)}.values())
-        kept = [rate.clone() for rate in tensors]
-        for rate in tensors:
-            rate.mul_(self._factor.to(rate.device))
         for group, rate in zip(self.param_groups, rates, strict=True):
-            if not isinstance(rate, Tensor):
+            if isinstance(rate, Tensor):
+                group["lr"] = rate.detach() * self._factor.to(
+                    rate.device
+                )  # others may hold the tensor itself
+            else:
                 group["lr"] = rate * (
                     self._factor.item() if self._factor.device.type == "cpu" else self._factor
                 )
         try:
             yield
         finally:
-            for tensor, value in zip(tensors, kept, strict=True):
-                tensor.copy_(value)
             for group, rate in zip(self.param_groups, rates, strict=True):
                 group["lr"] = rate
 

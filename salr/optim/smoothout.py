@@ -1,36 +1,58 @@
 """SmoothOut (Wen et al. 2018): descent on the loss averaged over perturbed weights."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from salr.checks import check_positive
 from salr.closures import Evaluation
-from salr.optim.ranks import take_from_first_rank
+from salr.closures.vectors import copy_into, local
+from salr.optim.ranks import drawn_alike
 from salr.optim.wrapper import Wrapper
 
 
 class SmoothOut(Wrapper):
-    """The base steps with the gradient at θ + u, u uniform in (−a, a) and drawn anew each iteration; θ itself is not moved by u.
+    """Let the base step with the gradient at θ + u, where u is uniform in (−a, a) and drawn anew each iteration.
 
-    ``adaptive`` (AdaSmoothOut) rescales the noise of each filter, a slice along a parameter's first dimension, to a times the
-    filter's L2 norm. Parameters of batch normalisation are not perturbed, as in the authors' code; which those are is seen by
-    watching one evaluation before the first iteration. All ranks of ``torch.distributed`` add the same noise.
+    θ itself is not moved by u. ``adaptive`` (AdaSmoothOut) rescales the noise of each filter, a slice along a
+    parameter's first dimension, to a times the filter's L2 norm. Parameters of batch normalisation are not
+    perturbed, as in the authors' code; one evaluation before the first iteration is watched to find them. All
+    ranks of ``torch.distributed`` add the same noise. Of a complex parameter, real and imaginary part are
+    perturbed each by itself.
 
     Args:
         base: any optimizer of torch.optim.
-        radius: a, in units of the parameters, or of a filter's norm where adaptive. The paper that SALR compares with gives none.
+        radius: a, in units of the parameters, or of a filter's norm if adaptive. The paper that SALR compares
+            with gives none.
+        adaptive: whether to rescale the noise of each filter.
+        modules: see :class:`Wrapper`.
 
     Raises:
         ValueError: a is not a positive finite number.
         TypeError: the base is itself a wrapper, which would want gradients elsewhere.
+
+    Example:
+        >>> import torch
+        >>> from salr.optim import SmoothOut
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> optimizer = SmoothOut(torch.optim.SGD([x], lr=0.1), radius=0.01)
+        >>> loss = optimizer.step(lambda: x.square().sum())
+        >>> bool((x - torch.tensor([2.4, 3.2])).abs().max() <= 0.1 * 2 * 0.01)
+        True
     """
 
-    def __init__(self, base: Optimizer, radius: float, adaptive: bool = False) -> None:
-        super().__init__(base)
+    def __init__(
+        self,
+        base: Optimizer,
+        radius: float,
+        adaptive: bool = False,
+        modules: nn.Module | Iterable[nn.Module] = (),
+    ) -> None:
+        super().__init__(base, modules)
         check_positive("radius", radius)
         self.radius, self.adaptive = radius, adaptive
         self._spared: list[bool] = []
@@ -42,19 +64,31 @@ class SmoothOut(Wrapper):
             self._spared = self._batch_norm_parameters(evaluation)
         pairs = zip(self.parameters, self._spared, strict=True)
         perturbed = [parameter for parameter, spared in pairs if not spared and parameter.requires_grad]
-        start = [parameter.clone() for parameter in perturbed]
+        start = [local(parameter).clone() for parameter in perturbed]
         noise = [self._noise(parameter) for parameter in perturbed]
-        take_from_first_rank(noise)
-        torch._foreach_add_(perturbed, noise)
+        if perturbed:
+            torch._foreach_add_([local(parameter) for parameter in perturbed], noise)
         try:
             return evaluation()
         finally:
-            torch._foreach_copy_(perturbed, start)
+            copy_into(perturbed, start)
 
     def _noise(self, parameter: Tensor) -> Tensor:
-        noise = torch.empty_like(parameter).uniform_(-self.radius, self.radius)
-        if not self.adaptive:
-            return noise
+        """Return the noise for a parameter, or for this rank's shard of it."""
+        whole = parameter.full_tensor() if self.adaptive and hasattr(parameter, "full_tensor") else parameter
+
+        def draw(like: Tensor) -> Tensor:
+            noise = (
+                torch.view_as_real(torch.empty_like(like)) if like.is_complex() else torch.empty_like(like)
+            )
+            noise.uniform_(-self.radius, self.radius)
+            noise = torch.view_as_complex(noise) if like.is_complex() else noise
+            return self._rescaled(noise, whole) if self.adaptive else noise
+
+        return drawn_alike(parameter, draw)
+
+    def _rescaled(self, noise: Tensor, parameter: Tensor) -> Tensor:
+        """Return the noise of each filter with a times the filter's norm."""
         filters, drawn = (
             tensor.flatten(1) if tensor.dim() > 1 else tensor.reshape(-1, 1) for tensor in (parameter, noise)
         )
@@ -71,4 +105,11 @@ class SmoothOut(Wrapper):
         return {"spared": self._spared}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        self._spared = list(state["spared"])
+        spared = state["spared"]
+        if spared and (
+            len(spared) != len(self.parameters) or not all(isinstance(each, bool) for each in spared)
+        ):
+            raise ValueError(
+                f"spared has {len(spared)} entries; expected one a parameter, {len(self.parameters)}"
+            )
+        self._spared = list(spared)

@@ -1,143 +1,395 @@
 """What all wrappers have in common: they look and behave like the optimizer that they wrap."""
 
-from collections.abc import Callable
+import inspect
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
+from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
-from salr.closures import Closure, Evaluation
-from salr.closures.side_state import BufferWatch
+from salr.closures import Closure, Evaluation, SideState
+from salr.closures.evaluation import NoGradient
+from salr.closures.vectors import HALF
+from salr.optim.kept import KeptStep
+
+LEFT = "_salr_left"
+"""Attribute of a gradient that a step has left:
+
+its version then. A gradient without it, or changed since, is fresh.
+"""
+LOADING = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What reading a damaged state may raise."""
 
 
 class Wrapper(Optimizer):
     """An optimizer around another one.
 
-    ``param_groups`` and ``state`` are the base's own objects, so that learning-rate schedulers, ``zero_grad`` and parameter groups
-    work as on the base itself. ``state_dict`` is the base's with one more entry, named after the wrapper's class. Hooks, deepcopy
-    and pickling work as for any optimizer.
+    ``param_groups`` and ``state`` are the base's own objects, so that learning-rate schedulers, ``zero_grad``
+    and parameter groups work as on the base itself. ``state_dict`` is the base's, with the wrapper's own
+    numbers as one more entry of the first parameter group, named after the class. Hooks, deepcopy and
+    pickling work as for any optimizer. torch's global step hooks and profiler records fire once for each
+    layer of wrapping.
 
-    The modules whose buffers it keeps are those that the closure calls at the first step, at the first one after a parameter group
-    has been added, and where a parameter has its first gradient; that one evaluation runs uncompiled.
+    A step evaluates the closure more often than a plain one does, but leaves everything else as one
+    evaluation leaves it: see :class:`salr.closures.SideState` for what it finds by itself. The first step
+    runs one evaluation uncompiled to find it, as does the first step after a parameter group has been added.
+    If the closure raises, parameters, gradients, optimizer and side state are as before the step, so that it
+    can be tried again.
 
-    A subclass writes ``_gradient(evaluation)`` where it changes the gradient that the base steps with, or ``_step(evaluation)``,
-    and ``_own_state``/``_load_own_state`` where it has a state of its own.
+    Noise that torch does not own (NumPy's, ``random``'s, as in Mixup) differs from one evaluation to the
+    next. Draw it outside the closure::
+
+        images, targets = mixup(images, targets)
+        optimizer.step(lambda: loss_fn(model(images), targets))
+
+    Gradients that were accumulated before ``step(closure)`` are added to the training gradient, as by a plain
+    optimizer, unless the closure clears them. Measurements see only the closure's own loss. What the last
+    step has left is not fresh: it is cleared.
+
+    A subclass writes ``_gradient(evaluation)`` if it changes the gradient that the base steps with, or
+    ``_step(evaluation)``, and ``_own_state``/``_load_own_state`` if it has a state of its own. That state
+    must be replaced, never changed in place.
+
+    Args:
+        base: any ``torch.optim.Optimizer``.
+        modules: modules whose state cannot be found by watching the closure (see
+            :class:`salr.closures.SideState`).
 
     Raises:
-        TypeError: the base is not a ``torch.optim.Optimizer``, or is a wrapper that this one cannot go around.
+        TypeError: the base is not a ``torch.optim.Optimizer``, or is a wrapper that this one cannot go
+            around.
     """
 
     base: Optimizer
     wraps_wrappers = False
-    """SALR alone: it asks for gradients at the parameters, where a wrapper that decides itself takes the base's elsewhere."""
+    """True for SALR:
 
-    def __init__(self, base: Optimizer) -> None:
-        if not isinstance(base, Optimizer):
+    it asks for gradients at the parameters, while a wrapper that decides itself takes the base's elsewhere.
+    """
+    adds_accumulated = True
+    """Whether gradients from before the step can be added to the one that the base steps with."""
+
+    def __new__(cls, *arguments: Any, **options: Any) -> "Wrapper":
+        # Before __init__, which would complain of the names of another package's form, SAM(parameters, SGD,
+        # lr=0.1).
+        base = arguments[0] if arguments else options.get("base")
+        if (arguments or options) and not isinstance(base, Optimizer):
             raise TypeError(
-                f"{type(self).__name__} got {type(base).__name__}; expected a torch.optim.Optimizer to wrap, "
-                f"as in {type(self).__name__}(torch.optim.SGD(model.parameters(), lr=0.01))"
+                f"{cls.__name__} got {type(base).__name__}; expected a torch.optim.Optimizer to wrap, "
+                f"as in {cls.__name__}(torch.optim.SGD(model.parameters(), lr=0.01))"
             )
+        return super().__new__(cls)
+
+    def __init__(self, base: Optimizer, modules: nn.Module | Iterable[nn.Module] = ()) -> None:
         if isinstance(base, Wrapper) and (base.wraps_wrappers or not self.wraps_wrappers):
-            outside, inside = type(self).__name__, type(base).__name__
             raise TypeError(
-                f"{outside} got {inside}; expected an optimizer that is not a wrapper (SALR alone may go around others)"
+                f"{type(self).__name__} got {type(base).__name__}; expected an optimizer that is not a wrapper (only SALR may go around others)"
             )
-        # Optimizer.__init__ would build groups and state of its own; unpickling builds the rest alone.
+        self.modules = [modules] if isinstance(modules, nn.Module) else list(modules)
+        if wrong := [module for module in self.modules if not isinstance(module, nn.Module)]:
+            raise TypeError(f"modules holds {wrong[0]!r}; expected modules of torch.nn, as in modules=model")
+        # Optimizer.__init__ would build groups and state of its own; unpickling builds only the rest.
         self.__setstate__({"base": base, "defaults": base.defaults})
+        self._one_call: bool | None = None
+        self._warned: frozenset[str] = frozenset()
+        if not isinstance(base, Wrapper):
+            self._check_base(base)
+
+    def _check_base(self, base: Optimizer) -> None:
+        """Warn of, or refuse, bases that the method cannot work with."""
+        if any(parameter.dtype in HALF for parameter in self.parameters):
+            warnings.warn(
+                f"{type(self).__name__} moves parameters by less than float16 and bfloat16 can hold; "
+                "keep them in float32 and compute the loss under torch.autocast",
+                stacklevel=4,
+            )
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
+    def param_groups(self) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = self.base.param_groups
         return groups
 
+    @param_groups.setter
+    def param_groups(self, groups: list[dict[str, Any]]) -> None:
+        self.base.param_groups = groups
+        self._side = SideState(self.parameters, self.modules)
+
     @property
-    def state(self) -> Any:  # type: ignore[override]
+    def state(self) -> Any:
         return self.base.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.base.state = state
 
     @property
     def parameters(self) -> list[Tensor]:
         """All parameters of all groups, in order."""
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def add_param_group(self, param_group: dict[str, Any]) -> None:
-        self.base.add_param_group(param_group)
-        self._watch = BufferWatch()
+    @property
+    def measuring(self) -> bool:
+        """Whether the closure is being evaluated once more than a plain step would.
 
+        Guard by it what must happen once a step, such as a metric or a log::
+
+            def closure():
+                loss = loss_fn(model(images), targets)
+                if not optimizer.measuring:
+                    losses.append(loss.detach())
+                return loss
+        """
+        return self._side.measuring
+
+    def __getattr__(self, name: str) -> Any:
+        # Bases that average their own iterates (schedulefree) have two modes.
+        if name in ("train", "eval") and "base" in vars(self):
+            return getattr(self.base, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self._options().items())
+        return f"{type(self).__name__}({options}) around {self.base!r}"
+
+    def _options(self) -> dict[str, Any]:
+        """Return the constructor's arguments, for ``repr``."""
+        names = inspect.signature(type(self)).parameters
+        return {
+            name: vars(self)[name] for name in names if name in vars(self) and name not in ("base", "modules")
+        }
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base."""
+        self.base.add_param_group(param_group)
+        self._side = SideState(self.parameters, self.modules)
+
+    @_disable_dynamo  # a graph that contains the step breaks here
     def step(  # type: ignore[override]
         self, closure: Closure | None = None, advance: Callable[[], object] | None = None
-    ) -> Tensor:
-        """One iteration.
+    ) -> Tensor | None:
+        """Take one iteration.
 
         Args:
-            closure: returns the loss on the current batch, and on the same one however often it is called; it may call
-                ``backward`` itself (see :class:`salr.sharpness.Evaluation`).
+            closure: return the loss on the current batch, and on the same one however often it is called. It
+                may call ``backward`` itself (see :class:`salr.closures.Evaluation`). If it returns None or a
+                loss without a graph, the base steps with the gradients that are there, as a plain optimizer
+                does.
             advance: moves the closure on to its next batch. Methods that take several batches an iteration
-                (:class:`LocalEntropy`) call it between them; without it, a closure that takes its next batch by itself
-                does the same.
+                (:class:`LocalEntropy`) call it between them; without it, a closure that takes its next batch
+                by itself does the same.
 
         Returns:
             The loss at the first parameters that the method evaluated, 0-d and detached.
 
         Raises:
-            TypeError: there is no closure.
+            TypeError: there is no closure, and the method needs one.
         """
         if closure is None:
-            raise TypeError(
-                f"{type(self).__name__}.step() needs a closure, for it evaluates the loss more than once: "
-                "define closure() returning the loss of the current batch and call optimizer.step(closure)"
-            )
-        if not isinstance(closure, Evaluation):
-            closure = Evaluation(closure, self.parameters, advance, self._watch)
-        return self._step(closure)
-
-    def _step(self, evaluation: Evaluation) -> Tensor:
-        return self._step_base(lambda: self._gradient(evaluation))
-
-    def _gradient(self, evaluation: Evaluation) -> Tensor:
-        """Leaves in ``parameter.grad`` what the base is to step with and returns the loss; the parameters come out as they were."""
-        raise NotImplementedError
-
-    def _step_base(self, closure: Closure) -> Tensor:
-        """One step of the base, which finds the gradient by calling the closure. (torch's annotation knows losses as floats.)"""
-        loss: Tensor = self.base.step(closure)  # type: ignore[assignment, arg-type]
+            if self._fills_its_state():
+                self.base.step()
+            else:
+                with self._kept_on_failure():
+                    self._step_on_gradients()
+            self._leave_gradients()
+            return None
+        if isinstance(closure, Evaluation):  # of a wrapper around this one, or of a trainer
+            with self._kept_on_failure():
+                return self._step(closure)
+        evaluation = Evaluation(closure, self.parameters, advance, self._side)
+        evaluation.accumulated = self._fresh_gradients()
+        try:
+            with self._kept_on_failure():
+                loss = self._step(evaluation)
+        except BaseException:
+            evaluation.undo()
+            raise
+        self._leave_gradients()
         return loss
 
+    def _step(self, evaluation: Evaluation) -> Tensor:
+        return self._step_base(evaluation, lambda: self._gradient(evaluation))
+
+    def _step_on_gradients(self) -> None:
+        """Take a step without a closure."""
+        raise TypeError(
+            f"{type(self).__name__}.step() needs a closure, for it evaluates the loss more than once: "
+            "define closure() returning the loss of the current batch and call optimizer.step(closure)"
+        )
+
+    def _gradient(self, evaluation: Evaluation) -> Tensor:
+        """Leave in ``parameter.grad`` what the base is to step with and return the loss;
+
+        the parameters come out as they were.
+        """
+        raise NotImplementedError
+
+    def _step_base(self, evaluation: Evaluation, gradient: Closure | None = None) -> Tensor:
+        """Take one step of the base with the closure's gradient, or with another one.
+
+        (torch knows losses as floats.)
+        """
+        take = evaluation if gradient is None else gradient
+        if isinstance(self.base, Wrapper):
+            return self.base.step(take)  # type: ignore[return-value]
+        kept = None if self._one_call else KeptStep(self.base)
+        calls = 0
+
+        def closure() -> Tensor | None:
+            nonlocal calls
+            calls += 1
+            try:
+                loss: Tensor | None = take()
+            except NoGradient as nothing:
+                loss = nothing.loss
+                self._say_plain(nothing)
+            else:
+                if not self.adds_accumulated and evaluation.accumulated:
+                    evaluation.accumulated = []
+                    self._warn_once(
+                        "gradients accumulated before step(closure) are not used: its own gradient is not the loss's; "
+                        "compute the whole batch in the closure"
+                    )
+            evaluation.add_accumulated()
+            return loss
+
+        try:
+            loss: Tensor = self.base.step(closure)  # type: ignore[assignment, arg-type]
+        except BaseException:
+            if kept is not None:
+                kept.restore()
+            raise
+        self._one_call = calls <= 1 and self._one_call is not False
+        return loss
+
+    def _say_plain(self, nothing: NoGradient) -> None:
+        """Warn once of a plain step that may not be meant.
+
+        A batch that is skipped by None has no gradients: nothing to say.
+        """
+        if nothing.loss is not None or any(parameter.grad is not None for parameter in self.parameters):
+            self._warn_once(f"a plain step of the base has been taken, for {nothing}")
+
+    def _warn_once(self, message: str) -> None:
+        if message not in self._warned:
+            self._warned |= {message}
+            warnings.warn(f"{type(self).__name__}: {message}", stacklevel=2)
+
+    @contextmanager
+    def _kept_on_failure(self) -> Iterator[None]:
+        """Put the wrapper's own state back if what is within raises."""
+        before = dict(vars(self))
+        try:
+            yield
+        except BaseException:
+            vars(self).update(before)
+            raise
+
+    def _fresh_gradients(self) -> list[tuple[Tensor, Tensor]]:
+        """Return the parameters that have a gradient which the last step has not left there, and the gradients."""
+        pairs = [(parameter, parameter.grad) for parameter in self.parameters if parameter.requires_grad]
+        return [(p, g) for p, g in pairs if g is not None and getattr(g, LEFT, None) != g._version]
+
+    def _leave_gradients(self) -> None:
+        for parameter in self.parameters:
+            if parameter.grad is not None:
+                setattr(parameter.grad, LEFT, parameter.grad._version)
+
+    def _fills_its_state(self) -> bool:
+        """Return whether this is torch.distributed.checkpoint's step to fill an empty state:
+
+        rates and gradients are zero.
+        """
+        rates = [group["lr"] for group in self.param_groups if "lr" in group]
+        if self.state or not rates or any(float(rate) != 0 for rate in rates):
+            return False
+        gradients = [parameter.grad for parameter in self.parameters]
+        return not any(bool(gradient.any()) for gradient in gradients if gradient is not None)
+
     def _own_state(self) -> dict[str, Any]:
+        """Return the wrapper's own state as plain numbers, strings and lists:
+
+        others keep nothing else exactly.
+        """
         return {}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
-        pass
+        """Take in an own state. Raise if it is damaged."""
 
     def state_dict(self) -> dict[str, Any]:
+        """Return the base's state, with the wrapper's own in ``state_dict()["param_groups"][0]`` under the class's name.
+
+        There ``torch.distributed.checkpoint.state_dict`` keeps it.
+        """
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
-        state = {**self.base.state_dict(), type(self).__name__: self._own_state()}
+        state = self.base.state_dict()
+        first, *others = state["param_groups"]
+        state = {**state, "param_groups": [{**first, type(self).__name__: self._own_state()}, *others]}
         for after in self._optimizer_state_dict_post_hooks.values():
             state = after(self, state) or state
         return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raises ValueError where the state is not one of this wrapper around this base."""
+        """Continue from a ``state_dict()`` of the same composition, also from one of an earlier version of this library.
+
+        Raises:
+            ValueError: the state is of another composition, or damaged. Nothing has been changed then.
+        """
         state = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             state = before(self, state) or state
-        name = type(self).__name__
-        if name not in state:
-            raise ValueError(
-                f"the state holds {sorted(state)}; expected the state_dict() of a {name}, which has a {name!r}"
-            )
-        own = state.pop(name)
-        self.base.load_state_dict(state)
-        self._load_own_state(own)
+        own, rest = _split(state, type(self).__name__)
+        if not isinstance(self.base, Wrapper):
+            _refuse_other_wrappers(rest, type(self).__name__)
+        with self._kept_on_failure():
+            try:
+                self._load_own_state(own)
+            except LOADING as error:
+                raise ValueError(
+                    f"the state of {type(self).__name__} is damaged ({type(error).__name__}: {error}); "
+                    "expected what state_dict() returns"
+                ) from error
+            self.base.load_state_dict(rest)
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
 
     def __getstate__(self) -> dict[str, Any]:
-        # A scheduler puts a bound method over step; it belongs to the scheduler and cannot be pickled. Hooks stay behind, as any
-        # optimizer's do. Whose modules a copy's closure calls, it finds by itself.
-        left = [name for name in self.__dict__ if name in ("step", "_watch") or name.endswith("_hooks")]
+        # A scheduler puts a bound method over step; it belongs to the scheduler and cannot be pickled. Hooks
+        # stay behind, as any optimizer's do. Whose modules a copy's closure calls, it finds by itself.
+        left = [name for name in self.__dict__ if name in ("step", "_side") or name.endswith("_hooks")]
         return {name: value for name, value in self.__dict__.items() if name not in left}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._watch = BufferWatch()
+        self._side = SideState(self.parameters, getattr(self, "modules", ()))
+
+
+def _split(state: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a wrapper's own entry, and the state without it. Earlier versions had the entry at the top."""
+    groups = state.get("param_groups")
+    if not isinstance(groups, list) or not groups or not all(isinstance(group, dict) for group in groups):
+        raise ValueError(f"the state holds {sorted(state)}; expected the state_dict() of a {name}")
+    place = state if name in state else groups[0]
+    if not isinstance(place.get(name), dict):
+        raise ValueError(
+            f"the state has no entry {name!r} in its first parameter group; expected the state_dict() of a {name}"
+        )
+    rest = {key: value for key, value in state.items() if key != name}
+    first = {key: value for key, value in groups[0].items() if key != name}
+    return place[name], {**rest, "param_groups": [first, *groups[1:]]}
+
+
+def _refuse_other_wrappers(state: dict[str, Any], name: str) -> None:
+    """Refuse entries of wrappers that are not in this composition."""
+    kinds, names = [Wrapper], set()
+    while kinds:
+        kind = kinds.pop()
+        names.add(kind.__name__)
+        kinds += kind.__subclasses__()
+    if other := names.intersection({*state, *state["param_groups"][0]}):
+        raise ValueError(
+            f"the state is also that of a {sorted(other)[0]}; expected the state_dict() of a {name} around the same base"
+        )

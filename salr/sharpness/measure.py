@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from salr.closures.evaluation import Closure, Evaluation
-from salr.closures.no_trace import no_trace
+from salr.closures.side_state import SideState
 from salr.closures.vectors import total_norm, trainable
 from salr.costs import MeasurementCost
 
@@ -52,16 +52,21 @@ class Measure(ABC):
         """
         raise NotImplementedError(f"{type(self).__name__} does not follow from the gradients alone")
 
-    def __call__(self, closure: Closure, parameters: Iterable[Tensor], shared_noise: bool = True) -> Tensor:
-        """Measure and leave no trace: parameters, gradients, buffers and random generators come out bit for
-        bit.
+    def __call__(
+        self,
+        closure: Closure,
+        parameters: Iterable[Tensor],
+        shared_noise: bool = True,
+        side: SideState | None = None,
+    ) -> Tensor:
+        """Measure and leave no trace: parameters, gradients, buffers and random generators come out bit for bit.
 
         Args:
             closure: return the loss of the same data whenever it is called. It may call ``backward`` itself.
             parameters: θ. A parameter that is listed twice counts once.
             shared_noise: whether all evaluations see the same random numbers (dropout masks). With fresh ones
-            the
-                difference of two losses is mostly noise.
+                the difference of two losses is mostly noise.
+            side: what the closure changes besides its result, if that has been found before.
 
         Returns:
             The sharpness, 0-d, in float32 or wider, on the loss's device.
@@ -71,8 +76,11 @@ class Measure(ABC):
             ValueError: the loss is not a single number, or depends on no parameter.
         """
         trained = trainable(parameters)
-        with no_trace(trained):
-            return self.measure(Evaluation(closure, trained), shared_noise)
+        side = SideState(trained) if side is None else side
+        evaluation = Evaluation(closure, trained, side=side)
+        evaluation.measures_only = True
+        with side.kept():
+            return self.measure(evaluation, shared_noise)
 
     def state_dict(self, parameters: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """Return the tensors that the next measurement depends on: for each name, one for each of the

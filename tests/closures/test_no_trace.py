@@ -1,4 +1,7 @@
-"""What all measures owe their caller: nothing is left behind, whatever the closure is and even when it fails."""
+"""What all measures owe their caller:
+
+nothing is left behind, whatever the closure is and even when it fails.
+"""
 
 from collections.abc import Callable
 

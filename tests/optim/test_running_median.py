@@ -18,7 +18,7 @@ def test_it_is_numpys_after_every_value(dtype: torch.dtype, values: list[float],
     median = RunningMedian(torch.empty(0, dtype=dtype))
     array = torch.tensor(values, dtype=dtype).numpy()
     for place, value in enumerate(array, 1):
-        median.push(torch.tensor(value, dtype=dtype))
+        median = median.with_value(torch.tensor(value, dtype=dtype))
         assert float(median.median()) == np.median(array[:place])
     assert float(median.quantile(fraction)) == pytest.approx(
         float(np.quantile(array, fraction)), rel=1e-5, abs=1e-5
@@ -35,20 +35,21 @@ def test_what_is_not_a_number_is_left_out_and_a_history_goes_on(
 ) -> None:
     median = RunningMedian(torch.tensor(more, dtype=torch.float64))
     for value in values:
-        median.push(torch.tensor(value, dtype=torch.float64))
+        median = median.with_value(torch.tensor(value, dtype=torch.float64))
     kept = [value for value in [*more, *values] if np.isfinite(value)]
     assert float(median.median()) == (np.median(kept) if kept else np.inf)
     resumed = RunningMedian(median.values())
+    assert float(resumed.median()) == float(median.median())
     for one in (median, resumed):
-        one.push(torch.tensor(3.5, dtype=torch.float64))
-        assert float(one.median()) == np.median([*kept, 3.5])
+        longer = one.with_value(torch.tensor(3.5, dtype=torch.float64))
+        assert float(longer.median()) == np.median([*kept, 3.5])
 
 
 def test_a_long_history() -> None:
     values = np.random.default_rng(0).lognormal(size=3000)
     median = RunningMedian(torch.empty(0, dtype=torch.float64))
     for place, value in enumerate(values, 1):
-        median.push(torch.tensor(value))
+        median = median.with_value(torch.tensor(value))
         if place % 500 < 2:
             assert float(median.median()) == np.median(values[:place])
 
@@ -57,3 +58,14 @@ def test_nothing_seen() -> None:
     median = RunningMedian(torch.empty(0))
     assert float(median.median()) == float(median.quantile(0.5)) == np.inf
     assert median.values().numel() == 0
+
+
+def test_an_object_never_changes() -> None:
+    """A step that fails goes back to it."""
+    median = RunningMedian(torch.arange(5.0))
+    for value in range(70):  # past the room that is kept free
+        before = median.values().tolist()
+        longer = median.with_value(torch.tensor(float(value)))
+        assert median.values().tolist() == before
+        median = longer
+    assert median.values().numel() == 75

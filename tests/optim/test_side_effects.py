@@ -1,4 +1,7 @@
-"""What an iteration of each optimizer leaves beside its update: as much as its plain gradients leave, and nothing that waits."""
+"""What an iteration of each optimizer leaves beside its update:
+
+as much as its plain gradients leave, and nothing that waits.
+"""
 
 import pytest
 import torch
@@ -6,8 +9,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from salr.closures.side_state import copy_generators
-from salr.sharpness import evaluation, no_trace
+from salr.closures import SideState
 from tests.helpers.optim import METHODS, Problem, build, same
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -25,7 +27,10 @@ def test_with_a_zero_rate_nothing_moves_and_statistics_see_each_batch_once(metho
 
 @pytest.mark.parametrize("method", ["salr", "released", "sam", "salr+sam"])
 def test_another_optimizers_parameters_get_the_gradient_of_one_evaluation(method: str) -> None:
-    """Two optimizers of one network: the second steps with what the closure's gradient has left, once and not eleven times."""
+    """Two optimizers of one network:
+
+    the second steps with what the closure's gradient has left, once and not eleven times.
+    """
     problem, reference = Problem(noise=False), Problem(noise=False)
     optimizer = METHODS[method].wrap(SGD(problem.parameters[:2], lr=0.0))
     reference.loss().backward()
@@ -40,7 +45,10 @@ def test_another_optimizers_parameters_get_the_gradient_of_one_evaluation(method
 def test_the_generator_of_an_accelerator_ends_where_plain_steps_leave_it(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a pretended accelerator whose generator is a count of draws: the network draws once an evaluation."""
+    """On a pretended accelerator whose generator is a count of draws:
+
+    the network draws once an evaluation.
+    """
 
     class Accelerator:
         drawn = torch.zeros(())
@@ -55,8 +63,8 @@ def test_the_generator_of_an_accelerator_ends_where_plain_steps_leave_it(
 
     accelerator, problem, seen = Accelerator(), Problem(), []
     monkeypatch.setattr(torch, "get_device_module", lambda _: accelerator)
-    for module in (evaluation, no_trace):  # as if the parameters were there
-        monkeypatch.setattr(module, "copy_generators", lambda _: copy_generators({torch.device("cuda", 0)}))
+    # as if the parameters were there
+    monkeypatch.setattr(SideState, "_devices", lambda _: {torch.device("cuda", 0)})
 
     def closure() -> Tensor:
         accelerator.drawn = accelerator.drawn + 1
@@ -74,7 +82,10 @@ def test_the_generator_of_an_accelerator_ends_where_plain_steps_leave_it(
 
 @every_method
 def test_noise_that_only_a_loss_draws_is_given_back(method: str) -> None:
-    """A forward pass may draw less or more where no gradient is taken; the generator still ends where gradients leave it."""
+    """A forward pass may draw less or more where no gradient is taken;
+
+    the generator still ends where gradients leave it.
+    """
     problem, drawn = Problem(noise=False), Problem(noise=False)
 
     def closure(problem: Problem = problem) -> Tensor:
@@ -140,7 +151,10 @@ def test_no_value_is_read_by_the_host(method: str, base: type[SGD | Adam]) -> No
 
 @pytest.mark.parametrize("method", ["salr", "sam", "salr+sam"])
 def test_modules_that_are_called_later_are_found_when_their_parameters_are_used(method: str) -> None:
-    """Heads that the closure calls by itself, in turn: each is left as plain steps leave it, from the first one on."""
+    """Heads that the closure calls by itself, in turn:
+
+    each is left as plain steps leave it, from the first one on.
+    """
     torch.manual_seed(0)
     body, heads = nn.Linear(3, 4), [nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 1)) for _ in range(3)]
     parameters = [parameter for module in (body, *heads) for parameter in module.parameters()]

@@ -1,0 +1,102 @@
+"""Which tensors that existed before are changed in place."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Generator, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
+from torch.utils._pytree import tree_leaves
+
+from salr.closures.snapshot import Snapshot, region, tensors_in
+
+UNDECLARED = ("running_mean", "running_var")
+"""Arguments that operations of batch normalisation change in place although their schema does not say so."""
+HARMLESS = ("detach_", "record_stream")
+"""Operations whose schema declares a change, but which change no value."""
+TRANSPORT = ("c10d", "_c10d_functional", "fsdp")
+"""Operations that move gradients and shards between ranks: their buffers belong to the distributed engine."""
+
+
+class Writes(TorchDispatchMode):
+    """Within, note every tensor that is changed in place by a forward pass and was not made within.
+
+    A tensor is added to the snapshots before it is changed for the first time. What a backward pass changes
+    (gradients, and the buffers of their exchange between ranks) is left out.
+
+    Args:
+        snapshots: what is found is added to them.
+        known: storages that the caller takes care of.
+    """
+
+    supports_higher_order_operators = True
+
+    def __init__(self, snapshots: list[Snapshot], known: set[int]) -> None:
+        super().__init__()
+        self.tensors: list[Tensor] = []
+        self.generators: list[Generator] = []
+        self._snapshots, self._known = snapshots, known
+        self._created: set[int] = set()
+        self._seen: set[object] = set()
+
+    def created_all(self, value: object) -> bool:
+        """Return whether all tensors in a value were made within (or there are none)."""
+        return all(storage in self._created for t in tensors_in(value) for storage in storages(t))
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        schema = getattr(func, "_schema", None)  # a higher-order operator has none
+        if schema is not None:
+            self._note_generators(kwargs.values())
+            if torch._C._current_graph_task_id() == -1 and func.namespace not in TRANSPORT:
+                for tensor in _written(func, schema, args, kwargs):
+                    self._note(tensor)
+        given = {storage for leaf in tree_leaves((args, kwargs)) for storage in storages(leaf)}
+        result = func(*args, **kwargs)
+        fresh = {storage for leaf in tree_leaves(result) for storage in storages(leaf)}
+        self._created |= fresh if func is torch.ops.aten.lift_fresh.default else fresh - given
+        return result
+
+    def _note_generators(self, values: Iterable[object]) -> None:
+        for value in values:
+            if isinstance(value, Generator) and all(value is not other for other in self.generators):
+                self.generators.append(value)
+                for snapshot in self._snapshots:
+                    snapshot.add_generator(value)
+
+    def _note(self, tensor: Tensor) -> None:
+        whole = tensor if tensor.is_inference() or tensor._base is None else tensor._base
+        if not self._created.union(self._known).isdisjoint(storages(whole)) or region(whole) in self._seen:
+            return
+        self._seen.add(region(whole))
+        self.tensors.append(whole)
+        for snapshot in self._snapshots:
+            snapshot.add_tensor(whole)
+
+
+def storages(value: object) -> list[int]:
+    """Return what tells the memory of a tensor from others':
+
+    one number, or one for each part of a tensor made of several.
+    """
+    if not isinstance(value, Tensor):
+        return []
+    if is_traceable_wrapper_subclass(value):
+        names, _ = value.__tensor_flatten__()
+        return [storage for name in names for storage in storages(getattr(value, name))]
+    if value.layout is not torch.strided or value.is_nested:
+        return [id(value)]
+    return [value.untyped_storage()._cdata]
+
+
+def _written(func: Any, schema: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
+    """Return the arguments that an operation changes in place."""
+    name = schema.name.rpartition("::")[2]
+    undeclared = UNDECLARED if "batch_norm" in name and not name.endswith("backward") else ()
+    if name in HARMLESS or not (schema.is_mutable or undeclared):
+        return
+    for place, argument in enumerate(schema.arguments):
+        declared = argument.alias_info is not None and argument.alias_info.is_write
+        if declared or argument.name in undeclared:
+            value = args[place] if place < len(args) else kwargs.get(argument.name)
+            yield from (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))
