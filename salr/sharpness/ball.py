@@ -20,32 +20,41 @@ def ball_sharpness(
     restarts: int = 2,
     generator: Generator | None = None,
 ) -> Tensor:
-    """How much f varies within the ball of radius ε around θ.
+    """Return how much f varies within the ball of radius ε around θ.
 
-    Two-sided it is equation 2, S(ε, θ) = max f − min f over the ball; one-sided it is equation 1,
+    Two-sided it is equation 2, S(ε, θ) = max f − min f over the ball. One-sided it is equation 1,
     φ(ε, θ) = (max f − f(θ)) / (1 + f(θ)), which expects a loss ≥ 0.
 
-    The extremes are sought by projected gradient ascent and descent, from θ and from random points of the sphere. The result is
-    what these find: never more than the true value, and nearly all of it where f has one maximum and one minimum in the ball.
-    A step goes along the normalised gradient, 2ε long at first (on a convex f this walks on the sphere as the power method
-    does); it is twice as long after a success, and a quarter after a failure, which is less than a quarter of the rise that the
-    gradient promised. Each side takes (1 + restarts) · (1 + steps) gradients.
+    Projected gradient ascent and descent search the extremes, from θ and from random points of the sphere.
+    The result is what they find: never more than the true value, and nearly all of it if f has one maximum
+    and one minimum in the ball. A step goes along the normalised gradient, 2ε long at first (on a convex f
+    this walks on the sphere as the power method does). It is twice as long after a success, and a quarter
+    after a failure, which is less than a quarter of the rise that the gradient promised. Each side takes
+    (1 + restarts) · (1 + steps) gradients.
 
     Args:
-        closure: returns the loss of the same data whenever it is called. Nothing is left behind on parameters, gradients, buffers
-            or generators.
-        parameters: θ.
+        closure: return the loss of the same data whenever it is called. Nothing is left behind on parameters,
+            gradients, buffers or generators.
+        parameters: θ. One that is listed twice counts once; a complex one is a pair of real ones.
         epsilon: ε, in units of the parameters.
         two_sided: which equation.
         steps: gradient steps from each start.
-        restarts: random starts beside θ itself. They come in opposite pairs: two are enough to see both ends in one dimension.
+        restarts: random starts beside θ itself. They come in opposite pairs: two are enough to see both ends
+            in one dimension.
         generator: draws the starts; by default a new one with seed 0.
 
     Returns:
-        S in units of the loss, or φ, which has none; 0-d.
+        S in units of the loss, or φ, which has none; 0-d, in float32 or wider.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: an argument is out of range, or a parameter is a DTensor.
+
+    Example:
+        >>> import torch
+        >>> from salr.sharpness import ball_sharpness
+        >>> x = torch.tensor([1.0], requires_grad=True)
+        >>> round(float(ball_sharpness(lambda: x.square().sum(), [x], epsilon=0.5)), 4)  # 1.5² − 0.5²
+        2.0
     """
     check_positive("epsilon", epsilon)
     check_count("steps", steps, 1)
@@ -72,7 +81,7 @@ def _starts(f: Neighbourhood, epsilon: float, restarts: int, generator: Generato
 
 
 def _climb(f: Neighbourhood, offset: Tensor, epsilon: float, steps: int, sign: int) -> Tensor:
-    """The highest (sign 1) or lowest (sign −1) loss on the way up or down from ``offset``."""
+    """Return the highest (sign 1) or lowest (sign −1) loss on the way up or down from ``offset``."""
     loss, gradient = f.loss_and_gradient(offset)
     length = 2 * epsilon
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""The Hessian's largest eigenvalues and its trace, from Hessian-vector products alone."""
+"""The Hessian's largest eigenvalues and its trace, from Hessian-vector products."""
 
 import math
 import warnings
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
 from salr.checks import check_count, check_positive
@@ -31,28 +32,39 @@ def hessian_eigenvalues(
     tolerance: float = 1e-3,
     generator: Generator | None = None,
 ) -> Tensor:
-    """The k largest eigenvalues of ∇²f(θ), by Lanczos with full reorthogonalisation.
+    """Return the k largest eigenvalues of ∇²f(θ), by Lanczos with full reorthogonalisation.
 
-    The Krylov space grows from k random vectors at once, so that an eigenvalue that occurs several times is counted as often.
-    Each iteration takes one Hessian-vector product (one gradient and one more backward pass through it) and keeps one vector of
-    the parameters' size.
+    The Krylov space grows from k random vectors at once, so that an eigenvalue that occurs several times is
+    counted as often. Each iteration takes one Hessian-vector product (one gradient and one more backward pass
+    through it) and keeps one vector of the parameters' size.
 
     Args:
-        closure: returns the loss of the same data whenever it is called, and does not call ``backward`` itself;
-            a :class:`DatasetLoss` is taken batch by batch. Everything in it must be twice differentiable by torch (a compiled model
-            and the fused kernels of attention are not). Nothing is left behind on parameters, gradients, buffers or generators.
-        parameters: θ; those that require no gradient are left out.
+        closure: return the loss of the same data whenever it is called, and do not call ``backward``. A
+            :class:`DatasetLoss` is taken batch by batch. Everything in it must be twice differentiable by
+            torch (a compiled model is not); attention runs by its plain implementation meanwhile. Nothing is
+            left behind on parameters, gradients, buffers or generators.
+        parameters: θ. Those that require no gradient are left out; one that is listed twice counts once; a
+            complex one is a pair of real ones.
         k: how many.
         iterations: Hessian-vector products at the most.
-        tolerance: the iterations end when ‖∇²f v − λ v‖ ≤ tolerance · max |λ| for each of the k; λ's own error is of the order
-            of its square where the eigenvalues lie apart.
+        tolerance: the iterations end when ‖∇²f v − λ v‖ ≤ tolerance · max |λ| for each of the k. The error of
+            λ is of the order of its square if the eigenvalues lie apart.
         generator: draws the first vectors; by default a new one with seed 0.
 
     Returns:
-        (k,), double precision, on the CPU, the largest first, with sign. Where the iterations did not suffice, a warning says so.
+        (k,), float64, on the CPU, the largest first, with sign; in units of the loss per squared unit of θ.
+        If the iterations did not suffice, a warning says so.
 
     Raises:
-        ValueError: an argument is out of range, the closure calls ``backward`` itself, or its loss depends on no parameter.
+        ValueError: an argument is out of range, the closure calls ``backward`` itself, its loss depends on no
+            parameter, a layer has no second derivative, or a parameter is a DTensor.
+
+    Example:
+        >>> import torch
+        >>> from salr.sharpness import hessian_eigenvalues
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> hessian_eigenvalues(lambda: 3 * x[0] ** 2 + x[1] ** 2, [x], k=2).round(decimals=3).tolist()
+        [6.0, 2.0]
     """
     check_count("k", k, 1)
     check_positive("tolerance", tolerance)
@@ -83,7 +95,8 @@ def hessian_eigenvalues(
             if residual <= tolerance * largest:
                 return values
     warnings.warn(
-        f"{iterations} iterations of Lanczos left a residual of {residual:.2g}, more than {tolerance:g} of the largest eigenvalue",
+        f"{iterations} iterations of Lanczos left a residual of {residual:.2g}, more than {tolerance:g} of "
+        "the largest eigenvalue",
         RuntimeWarning,
         stacklevel=2,
     )
@@ -93,18 +106,28 @@ def hessian_eigenvalues(
 def hessian_trace(
     closure: Closure, parameters: Iterable[Tensor], samples: int = 100, generator: Generator | None = None
 ) -> Estimate:
-    """The trace of ∇²f(θ), estimated by Hutchinson's method with Rademacher vectors; exact for a diagonal Hessian.
+    """Estimate the trace of ∇²f(θ) by Hutchinson's method with Rademacher vectors.
+
+    It is exact for a diagonal Hessian.
 
     Args:
-        closure, parameters: as for :func:`hessian_eigenvalues`.
+        closure: as for :func:`hessian_eigenvalues`.
+        parameters: as for :func:`hessian_eigenvalues`.
         samples: random vectors, one Hessian-vector product each.
         generator: draws them; by default a new one with seed 0.
 
     Returns:
-        The mean of the samples and its standard error.
+        The mean of the samples and its standard error, in units of the loss per squared unit of θ.
 
     Raises:
-        ValueError: fewer than two samples, the closure calls ``backward`` itself, or its loss depends on no parameter.
+        ValueError: fewer than two samples, or as for :func:`hessian_eigenvalues`.
+
+    Example:
+        >>> import torch
+        >>> from salr.sharpness import hessian_trace
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> hessian_trace(lambda: 3 * x[0] ** 2 + x[1] ** 2, [x], samples=3).mean
+        8.0
     """
     check_count("samples", samples, 2)
     product = _HessianProduct(closure, parameters)
@@ -127,7 +150,7 @@ class _BackwardRefused(TorchFunctionMode):
 
 
 class _HessianProduct:
-    """v ↦ ∇²f(θ) v, on rows; every product evaluates f afresh on the same random numbers and leaves no trace."""
+    """v ↦ ∇²f(θ) v, on rows. Every product evaluates f anew on the same noise and leaves no trace."""
 
     def __init__(self, closure: Closure, parameters: Iterable[Tensor]) -> None:
         self._terms: Callable[[], Iterator[Tensor]]
@@ -135,38 +158,84 @@ class _HessianProduct:
         self._parameters = trainable(parameters)
         self.like = flatten(self._parameters)
         self.size = self.like.numel()
+        self._checked = False
 
     def __call__(self, row: Tensor) -> Tensor:
         vector = unflatten(row, self._parameters)
-        total = torch.zeros_like(row)
-        with no_trace(self._parameters), torch.enable_grad(), _BackwardRefused():
+        total: Tensor | None = None
+        # Of attention's implementations in torch, only this one has a second derivative.
+        with (
+            no_trace(self._parameters),
+            torch.enable_grad(),
+            _BackwardRefused(),
+            sdpa_kernel(SDPBackend.MATH),
+        ):
             for loss in self._terms():
-                total += self._product(loss, vector)
+                product = self._product(loss, vector)
+                total = product if total is None else total + product
+        assert total is not None
         return total
 
     def _product(self, loss: Tensor, vector: list[Tensor]) -> Tensor:
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
             raise ValueError(
-                "the closure's result has no gradient; expected a loss of one element, computed from the parameters"
+                "the closure's result has no gradient; expected a loss of one element, computed from the "
+                "parameters"
             )
+        # A once_differentiable function says so in the graph only if its input requires a gradient.
+        seed = torch.ones_like(loss.reshape(())).requires_grad_()
         gradients = torch.autograd.grad(
-            loss.reshape(()), self._parameters, create_graph=True, allow_unused=True
+            loss.reshape(()), self._parameters, seed, create_graph=True, allow_unused=True
         )
-        # The gradient of a linear or unused parameter is constant.
-        pairs = [(g, v) for g, v in zip(gradients, vector, strict=True) if g is not None and g.requires_grad]
+        # Unused parameters have no gradient.
+        pairs = [(g, v) for g, v in zip(gradients, vector, strict=True) if g is not None]
         if not pairs:
             return torch.zeros_like(self.like)
         varying, weights = zip(*pairs, strict=True)
-        products = torch.autograd.grad(varying, self._parameters, weights, allow_unused=True)
+        if not self._checked:
+            _refuse_first_derivatives_only(varying)
+            self._checked = True
+        try:
+            products = torch.autograd.grad(varying, self._parameters, weights, allow_unused=True)
+        except RuntimeError as error:
+            if "derivative for" not in str(error) and "double backward" not in str(error):
+                raise
+            raise _no_second_derivative(str(error).splitlines()[0]) from error
         return flatten(
             [torch.zeros_like(p) if h is None else h for h, p in zip(products, self._parameters, strict=True)]
         )
 
 
-def _ritz(columns: list[list[float]], size: int, k: int) -> tuple[Tensor, float, float]:
-    """The k largest eigenvalues of the Hessian within the multiplied vectors, the largest norm of H v − λ v, and the largest |λ|.
+def _refuse_first_derivatives_only(gradients: Iterable[Tensor]) -> None:
+    """Refuse functions marked ``once_differentiable``: the graph ends there, and the product would be 0."""
+    ahead = [gradient.grad_fn for gradient in gradients]
+    seen = set()
+    while ahead:
+        node = ahead.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node.name() == "torch::autograd::Error":
+            raise _no_second_derivative("a function is marked with once_differentiable")
+        ahead += [function for function, _ in node.next_functions]
 
-    ``columns``: for each multiplied vector its product's coefficients in the basis of ``size`` vectors (missing ones are zero).
+
+def _no_second_derivative(reason: str) -> ValueError:
+    return ValueError(
+        f"a layer has no second derivative ({reason}); measure without it, or with TopEigenvalue, which "
+        "needs only gradients"
+    )
+
+
+def _ritz(columns: list[list[float]], size: int, k: int) -> tuple[Tensor, float, float]:
+    """Return the k largest eigenvalues within the multiplied vectors, the residual, and the largest |λ|.
+
+    The residual is the largest norm of H v − λ v.
+
+    Args:
+        columns: for each multiplied vector its product's coefficients in the basis; missing ones are zero.
+        size: the vectors of the basis.
+        k: how many eigenvalues.
     """
     projected = torch.zeros(size, len(columns), dtype=torch.float64)
     for index, column in enumerate(columns):
@@ -178,7 +247,10 @@ def _ritz(columns: list[list[float]], size: int, k: int) -> tuple[Tensor, float,
 
 
 def _orthogonalise(vector: Tensor, basis: list[Tensor]) -> tuple[Tensor, list[float]]:
-    """``vector`` without its part along the basis, and its coefficients there. Twice is enough for machine precision."""
+    """Return the vector without its part along the basis, and its coefficients there.
+
+    Twice is enough for machine precision.
+    """
     coefficients = [0.0] * len(basis)
     for _ in range(2):
         for index, base in enumerate(basis):

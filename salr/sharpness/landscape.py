@@ -16,18 +16,28 @@ Index = tuple[int, ...]
 def filter_normalised_direction(
     parameters: Iterable[Tensor], generator: Generator | None = None
 ) -> list[Tensor]:
-    """A random direction in which every filter is as long as the network's own.
+    """Return a random direction in which every filter is as long as the network's own.
 
-    A filter is what produces one output: a slice of a parameter along its first dimension. It is drawn from a normal distribution
-    and scaled to the L2 norm of the network's filter. Parameters of fewer than two dimensions, biases and the scales and shifts
-    of normalisation layers, are not moved, as in the authors' code.
+    A filter is what produces one output: a slice of a parameter along its first dimension. It is drawn from a
+    normal distribution and scaled to the L2 norm of the network's filter. Parameters of fewer than two
+    dimensions (biases, and the scales and shifts of normalisation layers) are not moved, as in the authors'
+    code.
 
     Args:
-        parameters: θ; those that require no gradient are left out, as in :func:`loss_surface`.
-        generator: draws the direction; by default a new one with seed 0. Two directions need one generator, or two seeds.
+        parameters: θ. Those that require no gradient are left out, as in :func:`loss_surface`.
+        generator: draws the direction; by default a new one with seed 0. Two directions need one generator,
+            or two seeds.
 
     Returns:
-        One tensor a parameter, of its shape.
+        One tensor for each parameter, of its shape.
+
+    Example:
+        >>> import torch
+        >>> from salr.sharpness import filter_normalised_direction
+        >>> weight = torch.tensor([[3.0, 4.0]], requires_grad=True)
+        >>> (direction,) = filter_normalised_direction([weight])
+        >>> round(float(direction.norm()), 4)
+        5.0
     """
     generator = default_generator(generator)
     return [_direction(parameter.detach(), generator) for parameter in trainable(parameters)]
@@ -51,19 +61,21 @@ def loss_surface(
     coordinates: Sequence[Sequence[float]],
     skip: Container[Index] = (),
 ) -> Iterator[tuple[Index, float]]:
-    """f(θ + Σ coordinate · direction) at every point of a grid, one point at a time.
+    """Yield f(θ + Σ coordinate · direction) at every point of a grid, one point at a time.
 
-    With one direction it is a line, with two a plane. Parameters are back at θ whenever a point is handed out, and nothing is left
-    behind on them, on gradients, buffers or generators, so that the caller may save what it has, or stop. To go on with a
-    grid, make the same directions (same weights, same seed) and skip the points at hand. ::
+    With one direction it is a line, with two a plane. Parameters are back at θ whenever a point is yielded,
+    and nothing is left behind on them, on gradients, buffers or generators. So the caller may save what it
+    has, or stop. To resume a grid, make the same directions (same weights, same seed) and skip the points
+    that are there. ::
 
         x, y = (filter_normalised_direction(model.parameters(), generator) for _ in range(2))
         for (i, j), loss in loss_surface(closure, model.parameters(), [x, y], [xs, ys], skip=done): ...
 
     Args:
-        closure: returns the loss of the same data whenever it is called.
-        parameters: θ, as it is when the first point is asked for; those that require no gradient are left out.
-        directions: one tensor a parameter each.
+        closure: return the loss of the same data whenever it is called.
+        parameters: θ, as it is when the first point is asked for. Those that require no gradient are left
+            out.
+        directions: for each, one tensor for each parameter.
         coordinates: the grid, an axis for each direction; 0 is θ itself, exactly.
         skip: indices that are not wanted.
 
@@ -76,12 +88,14 @@ def loss_surface(
     parameters = trainable(parameters)
     if not directions or len(directions) != len(coordinates):
         raise ValueError(
-            f"{len(directions)} directions and {len(coordinates)} axes; expected as many of each, at least one"
+            f"{len(directions)} directions and {len(coordinates)} axes; "
+            "expected as many of each, at least one"
         )
     for direction in directions:
         if [part.shape for part in direction] != [parameter.shape for parameter in parameters]:
             raise ValueError(
-                "a direction's tensors have other shapes than the parameters; expected one of its shape for each"
+                "a direction's tensors have other shapes than the parameters; "
+                "expected one of its shape for each"
             )
     return _points(closure, parameters, [flatten(direction) for direction in directions], coordinates, skip)
 

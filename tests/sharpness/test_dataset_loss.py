@@ -1,6 +1,7 @@
 """The loss over a data set as one function of the parameters: value, gradient, and no trace."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import pytest
 import torch
@@ -168,3 +169,80 @@ def test_what_cannot_be_averaged_is_refused() -> None:
         DatasetLoss(model, loss, [])
     with pytest.raises(TypeError, match=r"a batch is Tensor; expected a tuple \(inputs, targets"):
         DatasetLoss(model, loss, [INPUTS])
+
+
+# What a batch weighs
+
+CLASS_WEIGHTS = torch.tensor([0.2, 3.0, 1.0], dtype=torch.float64)
+PADDED = torch.where(torch.arange(23) % 4 == 0, -100, TARGETS)
+PADDED_WITH_0 = torch.where(torch.arange(23) % 4 == 0, 0, TARGETS)
+SOFT = torch.softmax(torch.randn(23, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)), 1)
+cross_entropy = nn.functional.cross_entropy
+
+
+def valid(targets: Tensor) -> Tensor:
+    return (targets >= 0).sum()
+
+
+WEIGHED: dict[str, tuple[Callable[..., Tensor], Tensor, Callable[[Tensor], Tensor | float] | None]] = {
+    "class weights": (nn.CrossEntropyLoss(CLASS_WEIGHTS), TARGETS, None),
+    "class weights and padding": (nn.CrossEntropyLoss(CLASS_WEIGHTS), PADDED, None),
+    "another padding": (nn.CrossEntropyLoss(CLASS_WEIGHTS, ignore_index=0), PADDED_WITH_0, None),
+    "smoothed labels": (nn.CrossEntropyLoss(CLASS_WEIGHTS, label_smoothing=0.1), PADDED, None),
+    "class probabilities": (nn.CrossEntropyLoss(CLASS_WEIGHTS), SOFT, None),
+    "nll": (
+        lambda x, y: nn.NLLLoss(CLASS_WEIGHTS)(x.log_softmax(1), y),
+        TARGETS,
+        lambda y: CLASS_WEIGHTS[y].sum(),
+    ),
+    "the function": (cross_entropy, PADDED, None),
+    "a partial": (partial(cross_entropy, weight=CLASS_WEIGHTS, ignore_index=0), PADDED_WITH_0, None),
+    "a function of one's own": (lambda x, y: cross_entropy(x, y), PADDED, valid),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHED)
+@pytest.mark.parametrize("size", [4, 5])
+def test_a_batch_weighs_what_its_loss_divides_by(name: str, size: int) -> None:
+    """The mean over batches of unequal weight is that of one big batch."""
+    loss, targets, weight = WEIGHED[name]
+    model = network().eval()
+    batches = list(zip(INPUTS.split(size), targets.split(size), strict=True))
+    expected = loss(model(INPUTS), targets).detach()
+    torch.testing.assert_close(DatasetLoss(model, loss, batches, weight=weight)(), expected)
+
+
+def test_a_batch_of_nothing_but_padding_counts_for_nothing() -> None:
+    model = network().eval()
+    batches = [*in_batches(8), (INPUTS[:5], torch.full((5,), -100))]
+    found = DatasetLoss(model, nn.CrossEntropyLoss(), batches)
+    torch.testing.assert_close(found(), cross_entropy(model(INPUTS), TARGETS).detach())
+    assert all(part.isfinite().all() for part in gradient(model, found))
+    with pytest.raises(ValueError, match="hold no targets; expected at least one"):
+        DatasetLoss(model, nn.CrossEntropyLoss(), batches[-1:])
+
+
+def test_a_loss_whose_mean_is_not_known_is_refused() -> None:
+    model = network()
+    with pytest.raises(ValueError, match=r"negative numbers, which the loss may leave out.*pass weight="):
+        DatasetLoss(model, lambda x, y: cross_entropy(x, y), [(INPUTS, PADDED)])
+    for loss in (nn.CrossEntropyLoss(reduction="sum"), partial(cross_entropy, reduction="none")):
+        with pytest.raises(ValueError, match=r"reduction = '(sum|none)'; expected a mean over the targets"):
+            DatasetLoss(model, loss, in_batches(5))
+
+
+class Keywords(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, x: Tensor, scales: list[Tensor]) -> Tensor:
+        return self.inner(x) * scales[0]
+
+
+def test_inputs_may_be_a_mapping_of_keywords() -> None:
+    model = Keywords()
+    two = torch.full((), 2.0, dtype=torch.float64)
+    batches = [({"x": x, "scales": [two]}, y) for x, y in in_batches(5)]
+    expected = cross_entropy(2 * model.eval().inner(INPUTS), TARGETS).detach()
+    torch.testing.assert_close(DatasetLoss(model, nn.CrossEntropyLoss(), batches)(), expected)

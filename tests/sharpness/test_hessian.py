@@ -182,3 +182,54 @@ def test_arguments_out_of_range(arguments: dict, line: str) -> None:
         hessian_eigenvalues(closure, parameters, **arguments)
     with pytest.raises(ValueError, match="samples = 1; expected a whole number >= 2"):
         hessian_trace(closure, parameters, samples=1)
+
+
+class Attention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.project = nn.Linear(8, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.project(x).unflatten(-1, (3, 2, 4)).movedim(-3, 0).transpose(-2, -3)
+        return nn.functional.scaled_dot_product_attention(query, key, value)
+
+
+def test_attention_has_second_derivatives() -> None:
+    """torch's fused kernels have none; the plain one is used meanwhile."""
+    torch.manual_seed(0)
+    model, x = Attention(), torch.randn(2, 5, 8)
+
+    def closure() -> Tensor:
+        return model(x).square().mean()
+
+    parameters = list(model.parameters())
+    with pytest.raises(RuntimeError, match="derivative for"):
+        exact_hessian(model, closure)
+    found = float(hessian_eigenvalues(closure, parameters, tolerance=1e-5)[0])
+    model, x = model.double(), x.double()
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        expected = float(torch.linalg.eigvalsh(exact_hessian(model, closure))[-1])
+    assert found == pytest.approx(expected, rel=1e-3)
+    assert hessian_trace(closure, parameters, samples=2).mean > 0
+
+
+class NoSecond(torch.autograd.Function):
+    """A square whose derivative cannot be differentiated."""
+
+    @staticmethod
+    def forward(ctx, x):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x)
+        return x.square()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):  # type: ignore[no-untyped-def]
+        return 2 * ctx.saved_tensors[0] * gradient
+
+
+def test_a_layer_without_a_second_derivative_is_named() -> None:
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    with pytest.raises(
+        ValueError, match=r"\Aa layer has no second derivative \([^\n]*\); measure[^\n]*TopEigenvalue"
+    ):
+        hessian_eigenvalues(lambda: NoSecond.apply(x).sum(), [x])

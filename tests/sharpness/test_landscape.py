@@ -1,4 +1,4 @@
-"""Slices of the loss: directions of the network's own scale, exact values, and grids that can be stopped and resumed."""
+"""Slices of the loss: directions of the network's own scale, exact values, grids that can be resumed."""
 
 from collections.abc import Callable, Iterable
 
