@@ -1,29 +1,63 @@
 """Make tables, figures and the page of whatever the records hold. Trains nothing."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from experiments.paper.published import CAPTIONS, remarks
-from experiments.paper.tables import TableCell, table_cells
-from experiments.records import records_of
+from experiments.paper.claims import CLAIMS, FACTS
+from experiments.paper.published import (
+    CAPTIONS,
+    PAPER,
+    PAPER_ADDRESS,
+    TABLES,
+    TEST_IMAGES,
+    remarks,
+    table_rows,
+)
+from experiments.paper.tables import TableCell, cells_of_tables
+from experiments.records import folder_of, records_of
+from experiments.schema import Config, ConfigError
 from salr.records import check_writable
-from salr.reporting.figures import draw_figures
-from salr.reporting.page import write_page
-from salr.reporting.render import markdown, write_table
-from salr.reporting.tables import Cell, Table, Wanted, make_table
+from salr.reporting.files import write_table
+from salr.reporting.gallery import draw_figures
+from salr.reporting.metrics import MARGINS
+from salr.reporting.page import Paper, write_page
+from salr.reporting.render import markdown
+from salr.reporting.tables import Cell, Table, Wanted, make_table, printed_table
+from salr.reporting.verdicts import judge
+
+_WITHOUT_EFFECT = (
+    "seeds=",
+    "results=",
+    "tracker",
+    "dataset.root=",
+    "trainer.device=",
+    "trainer.workers=",
+    "trainer.threads=",
+)
+"""How overrides begin that leave every number as it is."""
 
 
 def make_report(
-    numbers: Sequence[int], preset: str, overrides: Sequence[str], results: Path, networks: Sequence[str] = ()
+    numbers: Sequence[int],
+    preset: str,
+    overrides: Sequence[str],
+    results: Path,
+    networks: Sequence[str] = (),
+    margins: Mapping[str, float] = MARGINS,
 ) -> list[str]:
-    """Write the tables, their figures and the page below ``results``, and print the tables.
+    """Write tables, figures and the page below ``results``, and print the tables.
+
+    The page shows all tables, whichever are asked for: p-values are corrected over the whole paper.
 
     Args:
-        numbers: which tables.
+        numbers: the tables to write and print.
         preset: of the cells.
         overrides: of the cells, the results folder included.
         results: the folder of the records.
         networks: only these of the paper's count as missing; all if there are none.
+        margins: below which a difference does not matter, by metric.
 
     Returns:
         One line per table that is not complete.
@@ -31,17 +65,18 @@ def make_report(
     Raises:
         ConfigError, RecordError: before anything is written.
     """
-    tables = [read_table(number, preset, overrides) for number in numbers]
+    tables, notes = read_tables(numbers, preset, overrides)
     check_writable(results)
-    for table in tables:
+    judgement = judge(tables, CLAIMS, FACTS, margins)
+    asked = [table for table in judgement.tables if table.number in numbers]
+    for table in asked:
         write_table(table, results / "tables")
         print(markdown(table))
-    figures = draw_figures(tables, results / "figures")
     page = results / ("report.html" if preset == "paper" else f"report_{preset}.html")
-    write_page(tables, figures, page)
+    write_page(judgement, printed_paper(), draw_figures(judgement, results / "figures"), page, notes)
     print(f"Tables: {results / 'tables'}; page: {page}")
     missing = []
-    for table in tables:
+    for table in asked:
         cells = [cell for cell in table.cells if not networks or cell.wanted.published.network in networks]
         if not all(cell.complete for cell in cells):
             missing.append(f"table {table.number}: {_missing(cells)}")
@@ -50,17 +85,69 @@ def make_report(
     return missing
 
 
-def read_table(number: int, preset: str, overrides: Sequence[str]) -> Table:
-    """Return the table as far as the records fill it."""
-    wanted = (_wanted(cell) for cell in table_cells(number, preset, overrides))
-    return make_table(number, wanted, preset, CAPTIONS[number], remarks(number))
+def read_tables(
+    numbers: Sequence[int], preset: str, overrides: Sequence[str]
+) -> tuple[list[Table], list[str]]:
+    """Return all tables as far as the records fill them, and a line for each that cannot have the overrides.
+
+    Raises:
+        ConfigError: if one of the tables that are asked for cannot have them.
+    """
+    changes = [word for word in overrides if not word.lstrip("+").startswith(_WITHOUT_EFFECT)]
+    kept = [word for word in overrides if word not in changes]
+    cells, notes = _cells(numbers, preset, overrides)
+    unchanged = cells_of_tables(TABLES, preset, kept) if changes else {}
+    tables = []
+    for number, measured in cells.items():
+        table = make_table(number, map(_wanted, measured), preset, CAPTIONS[number], remarks(number))
+        pairs = [(a.config, b.config) for a, b in zip(measured, unchanged.get(number, []), strict=False)]
+        if any(folder_of(changed).name != folder_of(other).name for changed, other in pairs):
+            budget_changed = any(_budget(changed) != _budget(other) for changed, other in pairs)
+            table = replace(table, overrides=tuple(changes), budget_changed=budget_changed)
+        tables.append(table)
+    return tables, notes
+
+
+def _cells(
+    numbers: Sequence[int], preset: str, overrides: Sequence[str]
+) -> tuple[dict[int, list[TableCell]], list[str]]:
+    """Return the cells of all tables that can have the overrides, and a line for each of the others."""
+    try:
+        return cells_of_tables(TABLES, preset, overrides), []
+    except ConfigError:  # perhaps an option that only some of the networks have
+        cells, notes = cells_of_tables(numbers, preset, overrides), []
+    for number in sorted(set(TABLES) - set(numbers)):
+        try:
+            cells |= cells_of_tables([number], preset, overrides)
+        except ConfigError as error:
+            notes.append(f"Table {number} is left out: {error}")
+    return dict(sorted(cells.items())), notes
+
+
+def printed_paper() -> Paper:
+    """Return the paper as the page shows it: its name, and its claims judged by its own numbers."""
+    tables = [printed_table(number, table_rows(number)) for number in TABLES]
+    return Paper(PAPER, PAPER_ADDRESS, judge(tables, CLAIMS))
+
+
+def _budget(config: Config) -> tuple[int, int]:
+    """Return the epochs and the iterations of each."""
+    return config.epochs, config.dataset.iterations
 
 
 def _wanted(cell: TableCell) -> Wanted:
     config = cell.config
-    command = f"python train.py {' '.join(cell.overrides)}"
-    names = config.dataset.name, config.model.title, config.optimizer.name
-    return Wanted(cell.published, *names, tuple(records_of(config)), command)
+    return Wanted(
+        cell.published,
+        config.dataset.name,
+        config.model.title,
+        config.optimizer.name,
+        tuple(records_of(config)),
+        command=f"python train.py {' '.join(map(shlex.quote, cell.overrides))}",
+        epochs=config.epochs,
+        test_examples=TEST_IMAGES.get(config.dataset.name),
+        precision=config.trainer.precision.value,
+    )
 
 
 def _missing(cells: Sequence[Cell]) -> str:

@@ -1,10 +1,14 @@
-"""What the paper prints in Tables 1 to 9, typed in one by one, and what a reader has to know before comparing."""
+"""What the paper prints in Tables 1 to 9, typed in by hand, and what a reader has to know to compare."""
 
 import csv
 from functools import cache
 from pathlib import Path
 
 from salr.reporting import Published
+
+PAPER = "SALR: Sharpness-Aware Learning Rates for Improved Generalization (under review at ICLR 2021)"
+
+PAPER_ADDRESS = "https://arxiv.org/abs/2011.05348"
 
 FILE = Path(__file__).parent / "published_tables.csv"
 
@@ -15,22 +19,22 @@ CAPTIONS = {
     2: "Classification accuracy on CIFAR-10 (%)",
     3: "Classification accuracy on CIFAR-10 over Adam (%)",
     4: "Sharpness of the final solutions on CIFAR-10 (×10⁻³)",
-    5: "Perplexity on Penn Treebank and War and Peace",
+    5: "Perplexity on Penn Treebank, nats per character on War and Peace",
     6: "Perplexity on Penn Treebank",
-    7: "Perplexity on War and Peace",
+    7: "Nats per character on War and Peace",
     8: "Classification accuracy of ResNet-56 (%)",
     9: "Classification accuracy of ResNet-44 against SmoothOut (%)",
 }
 
 NATS = (
-    "War and Peace: the paper's “perplexity” is the mean cross-entropy in nats per character, never exponentiated; "
-    "the same quantity is printed here. Its “SGD” column is Adam."
+    "War and Peace: the paper's “perplexity” is the mean cross-entropy in nats per character, never "
+    "exponentiated. The same quantity is printed here. The “SGD” column is Adam."
 )
 
 REMARKS = {
     2: (
-        "Published SGD values of RegNetX (94.24) and ResNet101 (95.11) equal numbers printed in a popular public "
-        "CIFAR repository, the latter there for a PreActResNet18.",
+        "The published SGD values of RegNetX (94.24) and ResNet101 (95.11) equal numbers in a popular public "
+        "CIFAR repository; there, the latter is a PreActResNet18's.",
     ),
     3: ("SWA and Entropy-SGD mean their forms over Adam.",),
     4: (
@@ -41,7 +45,16 @@ REMARKS = {
     7: (NATS, "The published Entropy-SGD value lies far below that method's own paper (1.217)."),
     9: ("AdamSmoothOut is taken to be AdaSmoothOut, the adaptive variant; its radius is published nowhere.",),
 }
-SPREAD = "Published standard deviations of 0.00 to 0.01 over 30 seeds are below what test-set sampling and seeds usually give."
+SPREAD = (
+    "Published standard deviations of 0.00 to 0.01 points over 30 seeds are below what seeds usually give."
+)
+FEW_SEEDS = "The paper averages 5 runs here, and 30 elsewhere."
+
+TEST_IMAGES = {"mnist": 10_000, "cifar10": 10_000, "cifar100": 10_000}
+"""Sizes of the test sets, for the sampling error of accuracies."""
+
+_FEW = {9: 5}
+"""The tables that average fewer runs than 30."""
 
 _OVER_ADAM = {"sgd": "adam", "swa": "swa_adam", "entropy_sgd": "entropy_adam", "sgd_salr": "adam_salr"}
 
@@ -70,9 +83,14 @@ def optimizer_of(cell: Published) -> str:
 
 def remarks(table: int) -> tuple[str, ...]:
     """Return a table's footnotes."""
-    return (*REMARKS.get(table, ()), SPREAD)
+    rows = table_rows(table)
+    narrow = any(row.metric == "accuracy_percent" and row.std <= 0.01 and row.seeds == 30 for row in rows)
+    few = any(row.seeds < 30 for row in rows)
+    return (*REMARKS.get(table, ()), *([SPREAD] if narrow else []), *([FEW_SEEDS] if few else []))
 
 
 def _cell(row: dict[str, str]) -> Published:
-    names = (row["dataset"], row["network"], row["method"], row["metric"])
-    return Published(int(row["table"]), *names, float(row["mean"]), float(row["std"]))
+    table, dataset = int(row["table"]), row["dataset"]
+    metric = "nats" if dataset == "war_and_peace" else row["metric"]  # see NATS
+    numbers = float(row["mean"]), float(row["std"]), _FEW.get(table, 30)
+    return Published(table, dataset, row["network"], row["method"], metric, *numbers)

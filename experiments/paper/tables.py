@@ -1,4 +1,4 @@
-"""The cells of the paper's tables as configurations. Imports neither torch nor SciPy: every command needs it."""
+"""The cells of the paper's tables as cells to train. Imports neither torch nor SciPy."""
 
 import copy
 import itertools
@@ -16,7 +16,7 @@ from experiments.schema.paths import CONFIGS
 from salr.reporting import Published
 
 PRESETS = ("paper", "short", "smoke")
-"""The paper's budgets; a tenth of them; one epoch on embedded data, which takes minutes and reproduces nothing."""
+"""The paper's budgets; a tenth of them; one epoch on embedded data, which takes minutes and shows nothing."""
 
 _SMOKE_DATA = {
     "mnist": "digits",

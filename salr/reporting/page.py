@@ -1,42 +1,83 @@
-"""One self-contained page of everything that was measured: no network when it is looked at."""
+"""One page of everything that was measured. It holds its pictures, and needs no network."""
 
 import base64
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from salr.records import atomic
+from salr.reporting import overview
+from salr.reporting.comparisons import Comparison, Outcome
+from salr.reporting.methods import name_of
 from salr.reporting.render import (
-    better_text,
+    COMPARED,
     caption,
-    difference_text,
-    grid,
+    compared,
+    measured_comparisons,
     measured_text,
-    name_of,
-    p_text,
+    methods_of,
+    not_measured_text,
     published_text,
     remarks,
 )
-from salr.reporting.tables import Cell, Table
-from salr.reporting.verdicts import verdicts
+from salr.reporting.tables import Cell, Table, by_place
+from salr.reporting.verdicts import Judgement
+
+MARKS = {
+    Outcome.BETTER: "✓",
+    Outcome.WORSE: "✗",
+    Outcome.EQUIVALENT: "=",
+    Outcome.UNDECIDED: "?",
+}
+"""Outcomes are marked by a sign as well as by a colour."""
 
 
-def write_page(tables: Sequence[Table], figures: Mapping[str, Path], path: Path) -> None:
-    """Writes the page, readable on a phone and in print.
+@dataclass(frozen=True)
+class Paper:
+    """What is reproduced.
+
+    Attributes:
+        judgement: of the paper's claims by its own printed numbers.
+    """
+
+    name: str
+    address: str
+    judgement: Judgement
+
+
+def write_page(
+    judgement: Judgement, paper: Paper, figures: Mapping[str, Path], path: Path, notes: Sequence[str] = ()
+) -> None:
+    """Write the page, readable on a phone and in print.
 
     Args:
-        tables: of one preset.
         figures: PNG files by caption; they are put into the page.
+        notes: what a reader has to know first.
     """
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    tables = judgement.tables
     text = environment.get_template("page.html").render(
+        paper=paper,
         preset=tables[0].preset if tables else "paper",
-        verdicts=verdicts(tables),
-        tables=[_table(table) for table in tables],
+        changes=sorted({word for table in tables for word in table.overrides}),
+        conclusive=all(table.conclusive for table in tables),
+        notes=notes,
+        headline=overview.headline(judgement),
+        blocks=[overview.block(table) for table in tables],
+        claims=_claims(judgement, paper),
+        facts=[(fact, overview.counts_text(counts)) for fact, counts in judgement.facts],
+        columns=COMPARED,
+        tables=[_table(table, judgement) for table in tables],
         figures=[
             {"caption": about, "data": base64.b64encode(picture.read_bytes()).decode()}
             for about, picture in figures.items()
@@ -46,35 +87,52 @@ def write_page(tables: Sequence[Table], figures: Mapping[str, Path], path: Path)
     atomic.write(path, text.encode(), several=True)
 
 
-def _table(table: Table) -> dict[str, Any]:
-    methods, rows = grid(table)
+def _claims(judgement: Judgement, paper: Paper) -> list[dict[str, Any]]:
+    return [
+        {
+            "claim": measured.claim,
+            "word": measured.word,
+            "text": overview.verdict_text(measured),
+            "against": overview.contradictions_text(measured),
+            "aggregate": overview.aggregate_text(measured),
+            "printed": overview.verdict_text(printed),
+            "printed_word": printed.word,
+            "printed_against": overview.contradictions_text(printed),
+        }
+        for measured, printed in zip(judgement.verdicts, paper.judgement.verdicts, strict=True)
+    ]
+
+
+def _table(table: Table, judgement: Judgement) -> dict[str, Any]:
+    methods = methods_of(table)
+    texts = {verdict.claim.letter: verdict.claim.text for verdict in judgement.verdicts}
+    groups: dict[str, list[Comparison]] = {}
+    for each in measured_comparisons(table):
+        groups.setdefault(each.claims[0], []).append(each)
     return {
         "number": table.number,
         "caption": caption(table),
         "methods": [name_of(method) for method in methods],
         "rows": [
+            (dataset, network, [_cell(cells[method]) if method in cells else None for method in methods])
+            for (dataset, network), cells in by_place(table).items()
+        ],
+        "groups": [
             {
-                "dataset": dataset,
-                "network": network,
-                "cells": [_cell(cells[method]) for method in methods if method in cells],
+                "title": f"({letter}) {texts[letter]}",
+                "counts": _counts(group),
+                "rows": [(each.outcome.name.lower(), MARKS[each.outcome], compared(each)) for each in group],
             }
-            for dataset, network, cells in rows
+            for letter, group in groups.items()
         ],
-        "comparisons": [
-            (
-                each.first.wanted.published.dataset,
-                each.first.wanted.published.network,
-                f"{name_of(each.method)} − {name_of(each.against)}",
-                difference_text(each),
-                p_text(each),
-                each.difference.n,
-                better_text(each),
-            )
-            for each in table.comparisons
-        ],
-        "remarks": remarks(table),
+        "remarks": [*filter(None, [not_measured_text(table)]), *remarks(table)],
         "costs": [_cost(cell) for cell in table.cells],
     }
+
+
+def _counts(comparisons: Sequence[Comparison]) -> str:
+    counts = Counter(each.outcome for each in comparisons)
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in MARKS if counts[outcome])
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
@@ -101,22 +159,27 @@ def _whole(value: float) -> str:
 
 
 def _makers(tables: Sequence[Table]) -> list[dict[str, Any]]:
-    """How many runs each combination of versions, commit and device has made; runs that tables share count once."""
-    runs: dict[str, dict[str, Any]] = {}
+    """Return how many runs each combination of precision, device, versions and commit has made.
+
+    Runs that tables share count once.
+    """
+    runs: dict[str, tuple[str, dict[str, Any]]] = {}
     for table in tables:
         for cell in table.cells:
             finished = (run for run in cell.wanted.runs if run.seed in cell.values)
-            runs |= {str(run.folder): row["made_by"] for run, row in zip(finished, cell.rows, strict=True)}
+            for run, row in zip(finished, cell.rows, strict=True):
+                runs[str(run.folder)] = cell.wanted.precision, row["made_by"]
     counted = Counter(
         (
+            precision,
             str(made["device"]),
-            str(made["threads"]),
+            str(made["threads"] or "–"),
             str(made["commit"])[:12],
             ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
         )
-        for made in runs.values()
+        for precision, made in runs.values()
     )
+    names = ("precision", "device", "threads", "commit", "versions")
     return [
-        {"runs": count, "device": device, "threads": threads, "commit": commit, "versions": versions}
-        for (device, threads, commit, versions), count in sorted(counted.items())
+        {"runs": count, **dict(zip(names, values, strict=True))} for values, count in sorted(counted.items())
     ]

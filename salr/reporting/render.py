@@ -1,336 +1,183 @@
-"""Tables as CSV, LaTeX and Markdown. The same records give the same bytes: no dates, no times of day."""
+"""Tables in words: the texts that files and the page share, and Markdown."""
 
-import csv
-import io
 import math
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
-from salr.records import atomic
+from salr.reporting.comparisons import Comparison, Outcome
+from salr.reporting.methods import name_of
+from salr.reporting.metrics import METRICS
 from salr.reporting.published import Published
-from salr.reporting.tables import Cell, Comparison, Table
+from salr.reporting.statistics import ALPHA, MIN_SEEDS
+from salr.reporting.tables import Cell, Table, by_place
 
-NAMES = {
-    "sgd": "SGD",
-    "adam": "Adam",
-    "swa": "SWA",
-    "swa_adam": "SWA (Adam)",
-    "entropy_sgd": "Entropy-SGD",
-    "entropy_adam": "Entropy-Adam",
-    "entropy_sgd_salr": "Entropy-SGD-SALR",
-    "entropy_adam_salr": "Entropy-Adam-SALR",
-    "sgd_salr": "SGD-SALR",
-    "adam_salr": "Adam-SALR",
-    "smoothout": "SmoothOut",
-    "adam_smoothout": "AdamSmoothOut",
-}
-TIMES = ("seconds",)
-"""Columns that two runs of the same cell do not share."""
+COMPARED = ("data", "network", "difference", "mean [95 %]", "corrected", "p (Holm)", "n", "outcome")
+"""The columns of :func:`compared`."""
 
 
-def name_of(method: str) -> str:
-    return NAMES.get(method, method)
-
-
-def digits(metric: str) -> int:
-    return 3 if metric == "nats" else 2
-
-
-def unit(printed: Published) -> str:
-    return "nats" if printed.dataset == "war_and_peace" else printed.metric
-
-
-def number(mean: float, std: float, places: int) -> str:
-    """``98.18 (0.06)``; a dash where there is nothing."""
+def number(mean: float, std: float, digits: int) -> str:
+    """Return ``98.18 (0.06)``; a dash if there is nothing."""
     if math.isnan(mean):
         return "–"
-    return f"{mean:.{places}f}" + ("" if math.isnan(std) else f" ({std:.{places}f})")
+    return f"{mean:.{digits}f}" + ("" if math.isnan(std) else f" ({std:.{digits}f})")
 
 
 def measured_text(cell: Cell) -> str:
-    """Mean (std) with n, and what became of the other runs."""
+    """Return mean (std) with n, and what became of the other runs."""
     if not cell.values:
         return "missing" if not cell.others or cell.others.endswith("missing") else f"– [{cell.others}]"
     value = cell.estimate
-    text = f"{number(value.mean, value.std, digits(unit(cell.wanted.published)))} n={value.n}"
+    text = f"{number(value.mean, value.std, cell.metric.digits)} n={value.n}{differs_text(cell)}"
     return text + (f" [{cell.others}]" if cell.others else "")
 
 
+def differs_text(cell: Cell) -> str:
+    """Return a mark if the measured mean differs from the published one beyond doubt."""
+    if not differs(cell):
+        return ""
+    return " ▲" if cell.gap.mean > 0 else " ▼"
+
+
+def differs(cell: Cell) -> bool:
+    """Whether measured and published means differ at ALPHA, corrected over all printed cells."""
+    return cell.gap.n >= MIN_SEEDS and cell.gap_p < ALPHA and abs(cell.gap.mean) >= cell.metric.resolution
+
+
 def published_text(printed: Published) -> str:
-    return number(printed.mean, printed.std, digits(unit(printed)))
+    return number(printed.mean, printed.std, METRICS[printed.metric].digits)
 
 
 def caption(table: Table) -> str:
-    note = "" if table.preset == "paper" else f" — preset {table.preset}: no reproduction"
-    return f"Table {table.number}: {table.caption}{note}"
+    """Return the caption, with the preset and what was changed."""
+    notes = [] if table.preset == "paper" else [f"preset {table.preset}: no reproduction"]
+    if table.overrides:
+        changed = "budget changed, no verdict" if table.budget_changed else "changed"
+        notes.append(f"{changed}: {' '.join(table.overrides)}")
+    return " — ".join([f"Table {table.number}: {table.caption}", *notes])
 
 
 def remarks(table: Table) -> list[str]:
-    """Footnotes: what a reader has to know before comparing."""
-    notes = [*table.remarks]
-    if table.preset != "paper":
-        stands = sorted(
-            {f"{c.wanted.published.network} by {c.wanted.network}" for c in table.cells if _stands_in(c)}
+    """Return footnotes: what a reader has to know before comparing."""
+    notes = [] if table.preset == "paper" else _preset_notes(table)
+    errors = [error for cell in table.cells if (error := cell.sampling_error) is not None]
+    if errors:
+        span = f"{min(errors):.2f}" if len(errors) == 1 else f"{min(errors):.2f} to {max(errors):.2f}"
+        notes.append(
+            f"The test set is a sample, too: its size gives each accuracy a standard error of {span} points, "
+            "whatever the number of seeds. Methods share the test set, so differences have a smaller one."
         )
-        trained = sorted({c.wanted.dataset for c in table.cells})
-        notes.insert(
-            0,
-            f"Preset {table.preset}, trained on {', '.join(trained)} for a part of the budget, to try the machinery out.",
+    if any(differs(cell) for cell in table.cells):
+        notes.append(
+            "▲ ▼: the measured mean is above or below the published one (Welch's test with the paper's n, "
+            "5 % after Holm's correction over all printed cells)."
         )
-        if stands:
-            notes.insert(1, f"Networks stood in for: {', '.join(stands)}.")
-    return notes
+    return [*notes, *table.remarks]
 
 
-def _stands_in(cell: Cell) -> bool:
-    return cell.wanted.network != cell.wanted.published.network
+def _preset_notes(table: Table) -> list[str]:
+    trained = ", ".join(sorted({cell.wanted.dataset for cell in table.cells}))
+    notes = [f"Preset {table.preset}, trained on {trained} for a part of the budget, to try everything out."]
+    names = sorted({(c.wanted.published.network, c.wanted.network) for c in table.cells})
+    replaced = [f"{printed} by {network}" for printed, network in names if printed != network]
+    return [*notes, *([f"Networks replaced: {', '.join(replaced)}."] if replaced else [])]
 
 
-def grid(table: Table) -> tuple[list[str], list[tuple[str, str, dict[str, Cell]]]]:
-    """The methods in the paper's order, and a row a data set and network."""
-    methods: list[str] = []
-    rows: dict[tuple[str, str], dict[str, Cell]] = {}
-    for cell in table.cells:
-        printed = cell.wanted.published
-        if printed.method not in methods:
-            methods.append(printed.method)
-        rows.setdefault((printed.dataset, printed.network), {})[printed.method] = cell
-    return methods, [(dataset, network, cells) for (dataset, network), cells in rows.items()]
-
-
-def csv_text(table: Table) -> str:
-    """A line a cell."""
-    names = (
-        "table",
-        "preset",
-        "dataset",
-        "network",
-        "method",
-        "trained_dataset",
-        "trained_network",
-        "optimizer",
-        "metric",
-    )
-    numbers = (
-        "mean",
-        "std",
-        "n",
-        "wanted",
-        "others",
-        "published_mean",
-        "published_std",
-        "mean_minus_published",
-    )
-    costs = ("epochs", "gradient_calls", *TIMES)
-    return _csv((*names, *numbers, *costs), (_csv_row(table, cell) for cell in table.cells))
-
-
-def _csv_row(table: Table, cell: Cell) -> tuple[object, ...]:
-    wanted, printed, value = cell.wanted, cell.wanted.published, cell.estimate
-    identity = (table.number, table.preset, printed.dataset, printed.network, printed.method)
-    trained = (wanted.dataset, wanted.network, wanted.optimizer, unit(printed))
-    measured = (_number(value.mean), _number(value.std), value.n, len(wanted.runs), cell.others)
-    compared = (printed.mean, printed.std, _number(value.mean - printed.mean))
-    costs = tuple(_number(cell.mean_of(name)) for name in ("epochs", "gradient_calls", *TIMES))
-    return (*identity, *trained, *measured, *compared, *costs)
-
-
-def runs_csv(table: Table) -> str:
-    """A line a finished run: what the means are made of, for whoever wants to compute others."""
-    header = (
-        "dataset",
-        "network",
-        "method",
-        "seed",
-        "value",
-        "epochs",
-        "gradient_calls",
-        *TIMES,
-        "device",
-        "threads",
-        "commit",
-    )
-    return _csv(header, (row for cell in table.cells for row in _run_rows(cell)))
-
-
-def _run_rows(cell: Cell) -> Iterable[tuple[object, ...]]:
-    printed = cell.wanted.published
-    for (seed, value), row in zip(cell.values.items(), cell.rows, strict=True):
-        costs = (row["epochs"], _number(row["gradient_calls"]), *(_number(row[name]) for name in TIMES))
-        made = row["made_by"]
-        yield (
-            printed.dataset,
-            printed.network,
-            printed.method,
-            seed,
-            _number(value),
-            *costs,
-            made["device"],
-            made["threads"],
-            made["commit"],
-        )
-
-
-def differences_csv(table: Table) -> str:
-    """A line a comparison."""
-    header = (
-        "dataset",
-        "network",
-        "method",
-        "against",
-        "difference",
-        "low_95",
-        "high_95",
-        "p",
-        "p_holm",
-        "n",
-        "paired",
-        "favours",
-    )
-    return _csv(header, (_difference_row(each) for each in table.comparisons))
-
-
-def _difference_row(each: Comparison) -> tuple[object, ...]:
-    gap, wanted = each.difference, each.first.wanted
-    numbers = (_number(value) for value in (gap.mean, gap.low, gap.high, gap.p, gap.adjusted))
-    return (
-        wanted.published.dataset,
-        wanted.published.network,
-        each.method,
-        each.against,
-        *numbers,
-        gap.n,
-        gap.paired,
-        each.favours,
-    )
-
-
-def markdown(table: Table) -> str:
-    methods, rows = grid(table)
-    lines = [f"**{caption(table)}**", "", f"| data | network | | {' | '.join(map(name_of, methods))} |"]
-    lines.append("|---" * (3 + len(methods)) + "|")
-    for dataset, network, cells in rows:
-        measured = [measured_text(cells[method]) if method in cells else "" for method in methods]
-        printed = [
-            published_text(cells[method].wanted.published) if method in cells else "" for method in methods
-        ]
-        lines.append(f"| {dataset} | {network} | measured | {' | '.join(measured)} |")
-        lines.append(f"| | | published | {' | '.join(printed)} |")
-    if table.comparisons:
-        lines += [
-            "",
-            "| data | network | difference | mean, 95 % interval | p (Holm) | n | better |",
-            "|---" * 7 + "|",
-        ]
-        lines += [_difference_line(each) for each in table.comparisons]
-    lines += ["", *(f"- {note}" for note in remarks(table))]
-    return "\n".join(lines) + "\n"
+def methods_of(table: Table) -> list[str]:
+    """Return the methods in the paper's order."""
+    return list(dict.fromkeys(cell.wanted.published.method for cell in table.cells))
 
 
 def difference_text(each: Comparison) -> str:
-    """``+0.12 [+0.02, +0.22]``."""
-    gap, places = each.difference, digits(unit(each.first.wanted.published))
+    """Return ``+0.12 [+0.02, +0.22]``, and the unpaired interval if it disagrees with the paired one."""
+    gap, digits = each.difference, each.metric.digits
     if math.isnan(gap.mean):
         return "–"
-    interval = "" if math.isnan(gap.low) else f" [{gap.low:+.{places}f}, {gap.high:+.{places}f}]"
-    return f"{gap.mean:+.{places}f}{interval}"
-
-
-def p_text(each: Comparison) -> str:
-    p = each.difference.adjusted
-    return "–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def better_text(each: Comparison) -> str:
-    return {"method": name_of(each.method), "against": name_of(each.against), "neither": "open"}[each.favours]
-
-
-def _difference_line(each: Comparison) -> str:
-    printed = each.first.wanted.published
-    pair = f"{name_of(each.method)} − {name_of(each.against)}"
-    parts = (
-        printed.dataset,
-        printed.network,
-        pair,
-        difference_text(each),
-        p_text(each),
-        each.difference.n,
-        better_text(each),
-    )
-    return f"| {' | '.join(map(str, parts))} |"
-
-
-def latex(table: Table) -> str:
-    """A document of its own (booktabs); what stands between the tabular's lines can be pasted anywhere."""
-    methods, rows = grid(table)
-    lines = [
-        r"\documentclass{article}",
-        r"\usepackage[utf8]{inputenc}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}",
-        r"\begin{document}",
-        r"\begin{table}\centering",
-        rf"\caption{{{_tex(caption(table).split(': ', 1)[1])}}}",
-        r"\resizebox{\textwidth}{!}{%",
-        rf"\begin{{tabular}}{{lll{'c' * len(methods)}}}",
-        r"\toprule",
-        rf"data & network & & {' & '.join(_tex(name_of(method)) for method in methods)} \\",
-        r"\midrule",
-    ]
-    for dataset, network, cells in rows:
-        measured = [_tex(measured_text(cells[method])) if method in cells else "" for method in methods]
-        printed = [
-            _tex(published_text(cells[method].wanted.published)) if method in cells else ""
-            for method in methods
-        ]
-        lines.append(rf"{_tex(dataset)} & {_tex(network)} & measured & {' & '.join(measured)} \\")
-        lines.append(rf" & & published & {' & '.join(printed)} \\")
-    lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}"]
-    lines += [rf"\noindent {_tex(note)}\par" for note in remarks(table)]
-    return "\n".join([*lines, r"\end{document}"]) + "\n"
-
-
-_TEX = {
-    "&": r"\&",
-    "%": r"\%",
-    "_": r"\_",
-    "#": r"\#",
-    "–": "--",
-    "—": "---",
-    "−": "$-$",
-    "×": r"$\times$",
-    "⁻³": "$^{-3}$",
-    "“": "``",
-    "”": "''",
-}
-
-
-def _tex(text: str) -> str:
-    for character, replacement in _TEX.items():
-        text = text.replace(character, replacement)
+    text = f"{gap.mean:+.{digits}f}{interval_text((gap.low, gap.high), digits)}"
+    if each.pairing_matters:
+        other = each.unpaired
+        text += f" paired; unpaired{interval_text((other.low, other.high), digits)}"
     return text
 
 
-def write_table(table: Table, folder: Path) -> list[Path]:
-    """Writes ``tableN.{csv,md,tex}``, ``tableN_differences.csv`` and ``tableN_runs.csv``; a preset's tables carry its name."""
-    stem = f"table{table.number}" + ("" if table.preset == "paper" else f"_{table.preset}")
-    texts = {
-        f"{stem}.csv": csv_text(table),
-        f"{stem}_differences.csv": differences_csv(table),
-        f"{stem}_runs.csv": runs_csv(table),
-        f"{stem}.md": markdown(table),
-        f"{stem}.tex": latex(table),
+def interval_text(interval: tuple[float, float], digits: int) -> str:
+    """Return `` [+0.02, +0.22]``; nothing without an interval."""
+    low, high = interval
+    return "" if math.isnan(low) else f" [{low:+.{digits}f}, {high:+.{digits}f}]"
+
+
+def p_text(p: float) -> str:
+    return "–" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def margin_text(each: Comparison) -> str:
+    return f"±{each.margin:.{each.metric.digits + 1}f}".rstrip("0").rstrip(".")
+
+
+def outcome_text(each: Comparison) -> str:
+    """Return the outcome in words: who is better, or what is missing for a decision."""
+    names = {
+        Outcome.BETTER: f"{name_of(each.pair.method)} better",
+        Outcome.WORSE: f"{name_of(each.pair.against)} better",
+        Outcome.EQUIVALENT: f"equivalent ({margin_text(each)})",
     }
-    for name, text in texts.items():
-        atomic.write(folder / name, text.encode(), several=True)
-    return [folder / name for name in texts]
+    if each.outcome in (Outcome.BETTER, Outcome.WORSE):
+        return names[each.outcome] + (f", by less than {margin_text(each)}" if each.small else "")
+    if each.outcome is not Outcome.UNDECIDED:
+        return names.get(each.outcome, each.outcome)
+    if each.difference.n < MIN_SEEDS:
+        return f"undecided: n < {MIN_SEEDS}"
+    seeds = each.seeds_to_decide
+    return f"undecided: {seeds} seeds would decide" if seeds else "undecided: more than 1,000 seeds needed"
 
 
-def _csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return stream.getvalue()
+def pair_text(each: Comparison) -> str:
+    return f"{name_of(each.pair.method)} − {name_of(each.pair.against)}"
 
 
-def _number(value: float) -> str:
-    return "" if math.isnan(value) else f"{value:.6g}"
+def compared(each: Comparison) -> tuple[str, ...]:
+    """Return a comparison as the texts of the columns ``COMPARED``."""
+    return (
+        each.pair.dataset,
+        each.pair.network,
+        pair_text(each),
+        difference_text(each),
+        interval_text(each.corrected_interval, each.metric.digits).strip() or "–",
+        p_text(each.p),
+        str(each.difference.n),
+        outcome_text(each),
+    )
+
+
+def measured_comparisons(table: Table) -> list[Comparison]:
+    return [each for each in table.comparisons if each.outcome is not Outcome.NOT_MEASURED]
+
+
+def not_measured_text(table: Table) -> str:
+    """Return how many of the table's comparisons are not measured; empty if all are."""
+    missing = len(table.comparisons) - len(measured_comparisons(table))
+    if not missing:
+        return ""
+    return f"{missing} of {len(table.comparisons)} comparisons with this table's cells are not measured."
+
+
+def markdown(table: Table) -> str:
+    """Return the table, its comparisons and its footnotes."""
+    methods = methods_of(table)
+    lines = [f"**{caption(table)}**", "", *_header(["data", "network", "", *map(name_of, methods)])]
+    for (dataset, network), cells in by_place(table).items():
+        shown = [cells.get(method) for method in methods]
+        measured = ["" if cell is None else measured_text(cell) for cell in shown]
+        printed = ["" if cell is None else published_text(cell.wanted.published) for cell in shown]
+        lines.append(_row([dataset, network, "measured", *measured]))
+        lines.append(_row(["", "", "published", *printed]))
+    if comparisons := measured_comparisons(table):
+        lines += ["", *_header(COMPARED), *(_row(compared(each)) for each in comparisons)]
+    notes = [*remarks(table), *filter(None, [not_measured_text(table)])]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _header(names: Sequence[str]) -> list[str]:
+    return [_row(names), "|---" * len(names) + "|"]
+
+
+def _row(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |".replace("|  |", "| |").replace("|  |", "| |")

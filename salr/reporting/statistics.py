@@ -1,4 +1,4 @@
-"""Means, differences with their uncertainty, and correction for looking often."""
+"""Means, differences with their uncertainty, equivalence, and correction for looking often."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,12 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.95
+ALPHA = 0.05
+"""The chance of a false decision that is accepted; intervals cover with probability 1 − ALPHA."""
+
+MIN_SEEDS = 3
+"""With fewer seeds nothing is decided."""
+
+POWER = 0.8
+MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """``std`` is the sample standard deviation (n − 1); NaN where n < 2, and the mean NaN where n = 0."""
+    """A mean over seeds.
+
+    Attributes:
+        mean: NaN if n = 0.
+        std: the sample standard deviation (n − 1); NaN if n < 2.
+    """
 
     mean: float
     std: float
@@ -21,64 +33,130 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference:
-    """Of two means: with a two-sided ``LEVEL`` t interval and p-value; these are NaN where the data cannot give them.
+    """A difference of two means and its uncertainty by Student's t.
 
-    ``paired`` over shared seeds (n pairs), else Welch's (n the smaller sample). ``adjusted`` is p after Holm's correction.
+    Attributes:
+        error: the standard error; NaN if the data cannot give one.
+        degrees: of freedom.
+        n: pairs, or the smaller sample if not ``paired``.
+        paired: over shared seeds; else Welch's.
     """
 
     mean: float
-    low: float
-    high: float
-    p: float
+    error: float
+    degrees: float
     n: int
     paired: bool
-    adjusted: float = math.nan
+
+    def interval(self, alpha: float = ALPHA) -> tuple[float, float]:
+        """Return the two-sided interval at level 1 − alpha."""
+        if self.error == 0:
+            return self.mean, self.mean
+        reach = float(stats.t.isf(alpha / 2, self.degrees)) * self.error
+        return self.mean - reach, self.mean + reach
+
+    @property
+    def low(self) -> float:
+        return self.interval()[0]
+
+    @property
+    def high(self) -> float:
+        return self.interval()[1]
+
+    @property
+    def p(self) -> float:
+        """The two-sided p-value of no difference."""
+        if self.error == 0:  # as far as these seeds can tell, the difference is exact
+            return 1.0 if self.mean == 0 else 0.0
+        return float(2 * stats.t.sf(abs(self.mean) / self.error, self.degrees))
+
+    def equivalence_p(self, margin: float) -> float:
+        """Return the p-value of a difference of at least ``margin``, by two one-sided tests (TOST)."""
+        inside = margin - abs(self.mean)
+        if self.error == 0:
+            return 0.0 if inside > 0 else 1.0
+        return float(stats.t.sf(inside / self.error, self.degrees))
+
+
+NO_DIFFERENCE = Difference(math.nan, math.nan, math.nan, 0, False)
 
 
 def estimate(values: Sequence[float]) -> Estimate:
+    """Return mean and sample standard deviation."""
     mean = float(np.mean(values)) if len(values) else math.nan
     return Estimate(mean, float(np.std(values, ddof=1)) if len(values) > 1 else math.nan, len(values))
 
 
-def difference(first: Mapping[int, float], second: Mapping[int, float]) -> Difference:
-    """``first`` − ``second``, values by seed. Paired over the seeds that both have where there are two of them at least.
+def difference(
+    first: Mapping[int, float], second: Mapping[int, float], resolution: float = 0.0
+) -> Difference:
+    """Return ``first`` − ``second``, values by seed: paired if at least two seeds are shared, else Welch's.
 
-    Seeds give the same initialisation and data order to both, so that pairs share that part of their noise.
+    A seed gives both methods the same initialisation and data order, so a pair shares that part of the noise.
+
+    Args:
+        resolution: the smallest step between values. A deviation is at least what rounding to it gives.
     """
     shared = sorted(first.keys() & second.keys())
-    if len(shared) >= 2:
-        gaps = np.array([first[seed] - second[seed] for seed in shared])
-        mean, error = float(gaps.mean()), float(gaps.std(ddof=1) / math.sqrt(len(gaps)))
-        return _with_interval(mean, error, len(gaps) - 1, len(gaps), paired=True)
-    a, b = np.array(list(first.values())), np.array(list(second.values()))
-    n = min(len(a), len(b))
+    if len(shared) < 2:
+        return welch(estimate(list(first.values())), estimate(list(second.values())), resolution)
+    gaps = estimate([first[seed] - second[seed] for seed in shared])
+    std = max(gaps.std, resolution / math.sqrt(6))  # two rounded values, each of variance resolution² / 12
+    return Difference(gaps.mean, std / math.sqrt(gaps.n), gaps.n - 1, gaps.n, paired=True)
+
+
+def welch(first: Estimate, second: Estimate, resolution: float = 0.0) -> Difference:
+    """Return ``first`` − ``second`` of independent samples, from their summaries (Welch 1947)."""
+    n = min(first.n, second.n)
     if n == 0:
-        return Difference(math.nan, math.nan, math.nan, math.nan, 0, paired=False)
-    mean = float(a.mean() - b.mean())
+        return NO_DIFFERENCE
+    mean = first.mean - second.mean
     if n < 2:
-        return Difference(mean, math.nan, math.nan, math.nan, n, paired=False)
-    parts = a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)
+        return Difference(mean, math.nan, math.nan, n, paired=False)
+    floor = resolution**2 / 12
+    parts = [max(each.std**2, floor) / each.n for each in (first, second)]
     spread = sum(parts)
-    # Welch and Satterthwaite; with no spread at all any number of degrees gives the same answer
-    degrees = (
-        spread**2 / (parts[0] ** 2 / (len(a) - 1) + parts[1] ** 2 / (len(b) - 1)) if spread > 0 else n - 1
-    )
-    return _with_interval(mean, math.sqrt(spread), float(degrees), n, paired=False)
-
-
-def _with_interval(mean: float, error: float, degrees: float, n: int, paired: bool) -> Difference:
-    if error == 0:  # as far as these seeds can tell the difference is exact
-        return Difference(mean, mean, mean, 1.0 if mean == 0 else 0.0, n, paired)
-    reach = float(stats.t.ppf((1 + LEVEL) / 2, degrees)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, degrees))
-    return Difference(mean, mean - reach, mean + reach, p, n, paired)
+    # Welch and Satterthwaite. Without any spread, all degrees give the same answer.
+    weights = [part**2 / (each.n - 1) for part, each in zip(parts, (first, second), strict=True)]
+    degrees = spread**2 / sum(weights) if sum(weights) > 0 else n - 1
+    return Difference(mean, math.sqrt(spread), degrees, n, paired=False)
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """p-values adjusted so that the chance of any false one among them stays what it is for one (Holm 1979). NaN stays NaN."""
+    """Return p-values corrected for their number (Holm 1979), in the same order.
+
+    The chance of any false decision among them stays what it is for one. NaN stands for what is not measured.
+    It counts as 1 and stays NaN, so the number of tests does not change while cells arrive.
+    """
     order = sorted((index for index, p in enumerate(ps) if not math.isnan(p)), key=lambda index: ps[index])
     adjusted, highest = [math.nan] * len(ps), 0.0
     for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * ps[index]))
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[index]))
         adjusted[index] = highest
     return adjusted
+
+
+def seeds_needed(effect: float, std: float, paired: bool, alpha: float) -> int | None:
+    """Return how many seeds find a difference of ``effect`` with probability ``POWER``.
+
+    Args:
+        std: of the gaps if ``paired``, else of one sample; both samples count as equally wide.
+        alpha: two-sided level of the test.
+
+    Returns:
+        At least ``MIN_SEEDS``; None if more than ``MOST_SEEDS`` are needed.
+    """
+    if std == 0:
+        return MIN_SEEDS
+    n = np.arange(MIN_SEEDS, MOST_SEEDS + 1)
+    degrees = n - 1 if paired else 2 * (n - 1)
+    shift = abs(effect) / std * np.sqrt(n if paired else n / 2)
+    # The other tail of the noncentral t is left out: it only matters where the power is near alpha.
+    power = stats.nct.sf(stats.t.isf(alpha / 2, degrees), degrees, shift)
+    enough = np.flatnonzero(power >= POWER)
+    return int(n[enough[0]]) if len(enough) else None
+
+
+def sampling_error(accuracy: float, examples: int) -> float:
+    """Return the standard error of an accuracy (%) that a test set of this size gives, whatever the seeds."""
+    return math.sqrt(accuracy * (100 - accuracy) / examples)

@@ -1,30 +1,38 @@
-"""The paper's tables as measured, from records alone."""
+"""The paper's tables as measured, from records only."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
-from salr.records import Run
+from salr.records import Run, State
+from salr.reporting.methods import name_of
+from salr.reporting.metrics import METRICS, Metric
 from salr.reporting.published import Published
-from salr.reporting.statistics import Difference, Estimate, difference, estimate, holm
+from salr.reporting.statistics import (
+    NO_DIFFERENCE,
+    Difference,
+    Estimate,
+    difference,
+    estimate,
+    sampling_error,
+    welch,
+)
 
-BASES = {
-    "sgd_salr": "sgd",
-    "entropy_sgd_salr": "entropy_sgd",
-    "adam_salr": "adam",
-    "entropy_adam_salr": "entropy_adam",
-}
-"""The method that each SALR method adds to; where a table has no such method (Table 9), the comparison is with its first one."""
+if TYPE_CHECKING:
+    from salr.reporting.comparisons import Comparison
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A cell of a table: what the paper prints there, and the runs that are to fill it, begun or not.
+    """A cell of a table: what the paper prints, and the runs that are to fill it, begun or not.
 
-    ``dataset``, ``network`` and ``optimizer`` are what is really trained, which a preset for trying things out may replace;
-    ``command`` is the line that trains it.
+    Attributes:
+        dataset, network, optimizer: what is trained; the preset ``smoke`` trains others than the paper.
+        command: the line that trains the cell.
+        epochs: the budget of each run.
+        test_examples: the size of the test set, if its sampling error is to be shown.
+        precision: of the training.
     """
 
     published: Published
@@ -33,71 +41,92 @@ class Wanted:
     optimizer: str
     runs: tuple[Run, ...]
     command: str = ""
+    epochs: int | None = None
+    test_examples: int | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell as measured. ``values`` by seed, of finished runs; ``states`` counts the others."""
+    """A cell as measured.
+
+    Attributes:
+        estimate: over the values.
+        values: by seed, of finished runs.
+        states: how many of the other runs are in which state.
+        rows: the summaries of the runs that have values.
+        gap: measured − published, and ``gap_p`` its p-value, corrected over all printed cells.
+    """
 
     wanted: Wanted
+    estimate: Estimate
     values: dict[int, float]
     states: dict[str, int]
     rows: tuple[dict[str, Any], ...] = field(repr=False)
+    gap: Difference = NO_DIFFERENCE
+    gap_p: float = float("nan")
 
     @property
-    def estimate(self) -> Estimate:
-        return estimate([self.values[seed] for seed in sorted(self.values)])
+    def metric(self) -> Metric:
+        return METRICS[self.wanted.published.metric]
+
+    @property
+    def method(self) -> str:
+        return name_of(self.wanted.published.method)
 
     @property
     def complete(self) -> bool:
         return len(self.values) == len(self.wanted.runs)
 
-    def mean_of(self, name: str) -> float:
-        """Mean over the finished runs of a number in their summaries."""
-        return estimate([row[name] for row in self.rows]).mean
-
     @property
     def others(self) -> str:
-        """What became of the runs that do not count, in words; empty where all count."""
+        """The states of the runs that do not count, in words; empty if all count."""
         return ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """A SALR method against what it adds to, on one data set and network."""
-
-    method: str
-    against: str
-    first: Cell
-    second: Cell
-    difference: Difference
-
     @property
-    def favours(self) -> str:
-        """ "method", "against" or "neither": who is better beyond doubt, at 5 % after Holm's correction."""
-        p = self.difference.adjusted
-        if math.isnan(p) or p >= 0.05 or self.difference.mean == 0:
-            return "neither"
-        better = (
-            self.difference.mean > 0
-            if higher_is_better(self.first.wanted.published.metric)
-            else self.difference.mean < 0
-        )
-        return "method" if better else "against"
+    def sampling_error(self) -> float | None:
+        """The standard error that the size of the test set gives to an accuracy."""
+        examples = self.wanted.test_examples
+        if examples is None or self.metric.name != "accuracy_percent" or not self.estimate.n:
+            return None
+        return sampling_error(self.estimate.mean, examples)
+
+    def mean_of(self, name: str) -> float:
+        """Return the mean over the finished runs of a number in their summaries."""
+        return estimate([row[name] for row in self.rows]).mean
+
+    def minus(self, other: "Cell") -> Difference:
+        """Return this cell − another one: paired if at least two seeds are shared."""
+        if self.values and other.values:
+            return difference(self.values, other.values, self.metric.resolution)
+        return welch(self.estimate, other.estimate, self.metric.resolution)
 
 
 @dataclass(frozen=True)
 class Table:
+    """A table as far as the records fill it.
+
+    Attributes:
+        preset: ``paper``, or the name of a shorter one.
+        remarks: footnotes.
+        overrides: what was changed in all cells, as far as it changes their numbers.
+        budget_changed: whether the overrides change how long the runs train.
+        comparisons: of its cells, once the tables have been judged.
+    """
+
     number: int
     cells: tuple[Cell, ...]
-    comparisons: tuple[Comparison, ...]
     preset: str
     caption: str
     remarks: tuple[str, ...]
+    overrides: tuple[str, ...] = ()
+    budget_changed: bool = False
+    comparisons: tuple["Comparison", ...] = ()
 
-
-def higher_is_better(metric: str) -> bool:
-    return metric == "accuracy_percent"
+    @property
+    def conclusive(self) -> bool:
+        """Whether the table says anything about the paper: its budgets are the paper's."""
+        return self.preset == "paper" and not self.budget_changed
 
 
 def make_table(
@@ -107,15 +136,33 @@ def make_table(
     caption: str = "",
     remarks: Sequence[str] = (),
 ) -> Table:
-    """Reads the records. Nothing that has not finished is averaged; p-values are corrected over the table's comparisons."""
+    """Read the records. Only finished runs are averaged."""
     cells = tuple(_measure(cell, preset) for cell in wanted)
-    comparisons = list(_compare(cells))
-    adjusted = holm([comparison.difference.p for comparison in comparisons])
-    corrected = (
-        replace(comparison, difference=replace(comparison.difference, adjusted=p))
-        for comparison, p in zip(comparisons, adjusted, strict=True)
+    return Table(number, cells, preset, caption, tuple(remarks))
+
+
+def printed_table(number: int, published: Iterable[Published]) -> Table:
+    """Return the table as if the paper's means, deviations and numbers of seeds were measured."""
+    cells = tuple(
+        Cell(
+            Wanted(cell, cell.dataset, cell.network, cell.method, ()),
+            Estimate(cell.mean, cell.std, cell.seeds),
+            {},
+            {},
+            (),
+        )
+        for cell in published
     )
-    return Table(number, cells, tuple(corrected), preset, caption, tuple(remarks))
+    return Table(number, cells, "paper", "", ())
+
+
+def by_place(table: Table) -> dict[tuple[str, str], dict[str, Cell]]:
+    """Return the cells by data set and network, then by method, in the paper's order."""
+    places: dict[tuple[str, str], dict[str, Cell]] = {}
+    for cell in table.cells:
+        printed = cell.wanted.published
+        places.setdefault((printed.dataset, printed.network), {})[printed.method] = cell
+    return places
 
 
 def _measure(wanted: Wanted, preset: str) -> Cell:
@@ -123,40 +170,31 @@ def _measure(wanted: Wanted, preset: str) -> Cell:
     states: Counter[str] = Counter()
     for run in wanted.runs:
         state = run.state()
-        summary = run.read_json("summary.json") if state == "finished" else None
+        summary = run.read_json("summary.json") if state is State.FINISHED else None
         value = None if summary is None else _value(run, summary, wanted.published, preset)
         if value is None or summary is None:
-            states["missing" if state == "absent" else "unmeasured" if state == "finished" else state] += 1
+            states[_WORDS.get(state, state)] += 1
         else:
             values[run.seed] = value
             rows.append(summary)
-    return Cell(wanted, values, dict(states), tuple(rows))
+    return Cell(
+        wanted, estimate([values[seed] for seed in sorted(values)]), values, dict(states), tuple(rows)
+    )
+
+
+_WORDS = {State.ABSENT: "missing", State.FINISHED: "unmeasured"}
+"""The words for runs that have no value."""
 
 
 def _value(run: Run, summary: dict[str, Any], published: Published, preset: str) -> float | None:
-    """The run's number in the table's unit; None where it has not been measured."""
+    """Return the run's number in the table's unit; None if it has not been measured."""
     if published.metric == "sharpness_1e-3":
         measured = run.read_json("sharpness.json")
-        # A measure on a part of the training set is none of the table's, unless the table is for trying things out.
-        whole = measured is not None and (
-            preset == "smoke" or measured["measured"]["ascent_descent"]["examples"] is None
-        )
-        return 1e3 * float(measured["ascent_descent"]) if measured is not None and whole else None
-    if published.metric == "accuracy_percent":
-        return summary.get("test_accuracy")
-    return summary.get("test_loss" if published.dataset == "war_and_peace" else "test_perplexity")
-
-
-def _compare(cells: Sequence[Cell]) -> Iterable[Comparison]:
-    places: dict[tuple[str, str], dict[str, Cell]] = {}
-    for cell in cells:
-        printed = cell.wanted.published
-        places.setdefault((printed.dataset, printed.network), {})[printed.method] = cell
-    for methods in places.values():
-        for method, first in methods.items():
-            base = BASES.get(method)
-            if base is None:
-                continue
-            for against in [base] if base in methods else [other for other in methods if other not in BASES]:
-                second = methods[against]
-                yield Comparison(method, against, first, second, difference(first.values, second.values))
+        if measured is None or "ascent_descent" not in measured:
+            return None
+        # The paper measures on the whole training set; a table for trying things out may use a part of it.
+        if preset != "smoke" and measured["measured"]["ascent_descent"]["examples"] is not None:
+            return None
+        return 1e3 * float(measured["ascent_descent"])
+    column = METRICS[published.metric].curve
+    return None if column is None else summary.get(column)

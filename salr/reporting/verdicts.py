@@ -1,85 +1,187 @@
-"""The claims of section 6.3, held against what has been measured."""
+"""A paper's claims, held against what has been measured."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 
-from salr.reporting.tables import Comparison, Table
+from salr.reporting.bootstrap import Aggregate, aggregate
+from salr.reporting.claims import Claim, Fact, Pair
+from salr.reporting.comparisons import Comparison, Outcome, compare
+from salr.reporting.metrics import MARGINS, METRICS
+from salr.reporting.published import Key
+from salr.reporting.statistics import Estimate, holm, welch
+from salr.reporting.tables import Cell, Table
 
-SUPPORTED, NOT_SUPPORTED, UNDECIDED = "supported", "not supported", "undecided"
+
+class Word(StrEnum):
+    """A verdict in one word, by what most of the paper's comparisons came to."""
+
+    NOT_MEASURED = "not measured"
+    OPEN = "open"  # what is not decided yet could still decide it
+    SUPPORTED = "supported"  # in more than half of all comparisons
+    CONTRADICTED = "contradicted"  # in more than half of all comparisons
+    MIXED = "mixed"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    claim: str
-    verdict: str
-    numbers: str
+    """A claim's comparisons, one per pair of the paper; None if a table that could show it is not there."""
+
+    claim: Claim
+    comparisons: tuple[Comparison | None, ...]
+    aggregate: Aggregate | None
+
+    @property
+    def counts(self) -> Counter[Outcome]:
+        return Counter(Outcome.NOT_MEASURED if each is None else each.outcome for each in self.comparisons)
+
+    @property
+    def planned(self) -> int:
+        return len(self.comparisons)
+
+    @property
+    def measured(self) -> int:
+        return self.planned - self.counts[Outcome.NOT_MEASURED]
+
+    @property
+    def contradicting(self) -> list[Comparison]:
+        return [each for each in self.comparisons if each is not None and each.outcome is Outcome.WORSE]
+
+    @property
+    def word(self) -> Word:
+        counts, most = self.counts, self.planned / 2
+        if not self.measured:
+            return Word.NOT_MEASURED
+        if counts[Outcome.BETTER] > most:
+            return Word.SUPPORTED
+        if counts[Outcome.WORSE] > most:
+            return Word.CONTRADICTED
+        pending = counts[Outcome.NOT_MEASURED] + counts[Outcome.UNDECIDED]
+        open_ = max(counts[Outcome.BETTER], counts[Outcome.WORSE]) + pending > most
+        return Word.OPEN if open_ else Word.MIXED
 
 
-def verdicts(tables: Sequence[Table]) -> list[Verdict]:
-    """A verdict a claim. Tables made for trying things out say nothing about the paper and give none."""
-    comparisons = [
-        comparison for table in tables if table.preset == "paper" for comparison in table.comparisons
-    ]
-    flatness = [each for each in comparisons if each.first.wanted.published.metric.startswith("sharpness")]
-    performance = _distinct([each for each in comparisons if each not in flatness])
-    return [
-        _judge("Methods with SALR beat those they add to", performance),
-        _judge("SALR finds flatter solutions", flatness),
-        _ratio(
-            "SALR takes a fifth of its base's epochs", performance, "epochs", 1 / 5, "the epochs of its base"
-        ),
-        _ratio(
-            "SALR takes as many gradient calls as its base",
-            performance,
-            "gradient_calls",
-            1.0,
-            "the gradient calls of its base",
-        ),
-    ]
+@dataclass(frozen=True)
+class Count:
+    """How often a method's counted ratio is what the paper says."""
+
+    method: str
+    against: str
+    pairs: int
+    low: float
+    high: float
+    holds: bool
 
 
-def _distinct(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """Tables share cells (5 with 6 and 7); a comparison counts once."""
-    return list({(*_place(each), each.method, each.against): each for each in comparisons}.values())
+@dataclass(frozen=True)
+class Judgement:
+    """Everything that follows from the tables together.
+
+    Attributes:
+        tables: with their comparisons, and with each cell's distance from the published value.
+        verdicts: one per claim, of conclusive tables only.
+        facts: what has been counted for each fact, by method.
+    """
+
+    tables: tuple[Table, ...]
+    verdicts: tuple[Verdict, ...]
+    facts: tuple[tuple[Fact, tuple[Count, ...]], ...]
 
 
-def _place(comparison: Comparison) -> tuple[str, str]:
-    return comparison.first.wanted.dataset, comparison.first.wanted.network
+def judge(
+    tables: Sequence[Table],
+    claims: Sequence[Claim],
+    facts: Sequence[Fact] = (),
+    margins: Mapping[str, float] = MARGINS,
+) -> Judgement:
+    """Compare the cells of all tables, and judge the claims.
 
-
-def _judge(claim: str, comparisons: Sequence[Comparison]) -> Verdict:
-    """Supported where every comparison of the paper is decided in favour; not supported where one is decided against."""
-    favours = [comparison.favours for comparison in comparisons]
-    won, lost = favours.count("method"), favours.count("against")
-    measured = sum(comparison.difference.n > 0 for comparison in comparisons)
-    numbers = f"of {len(comparisons)} comparisons {measured} measured: {won} in favour, {lost} against, {measured - won - lost} open"
-    if lost:
-        return Verdict(claim, NOT_SUPPORTED, f"{numbers}; against: {_names(comparisons, 'against')}")
-    return Verdict(claim, SUPPORTED if comparisons and won == len(comparisons) else UNDECIDED, numbers)
-
-
-def _names(comparisons: Sequence[Comparison], favours: str) -> str:
-    chosen = (each for each in comparisons if each.favours == favours)
-    return "; ".join(
-        f"{each.method} − {each.against} on {' '.join(_place(each))}: {each.difference.mean:+.2f} "
-        f"[{each.difference.low:+.2f}, {each.difference.high:+.2f}], n = {each.difference.n}"
-        for each in chosen
+    Args:
+        tables: as many of the paper's as can be read; a claim's other comparisons count as not measured.
+        margins: by metric, below which a difference does not matter.
+    """
+    tables = _beside_published(tables)
+    comparisons = compare(_cells(tables), claims, margins)
+    conclusive = _cells([table for table in tables if table.conclusive])
+    counted = {
+        pair: each for pair, each in comparisons.items() if {pair.first, pair.second} <= conclusive.keys()
+    }
+    return Judgement(
+        tuple(replace(table, comparisons=_of(table, comparisons)) for table in tables),
+        tuple(_verdict(claim, counted) for claim in claims),
+        tuple((fact, _count(fact, conclusive)) for fact in facts),
     )
 
 
-def _ratio(claim: str, comparisons: Sequence[Comparison], name: str, expected: float, of: str) -> Verdict:
-    """What is counted, not estimated: holds where every pair's ratio is within a tenth of what is claimed."""
-    pairs = [each for each in comparisons if each.first.rows and each.second.rows]
-    ratios = [(each, each.first.mean_of(name) / each.second.mean_of(name)) for each in pairs]
-    if not ratios:
-        return Verdict(claim, UNDECIDED, "no pair measured")
-    off = [
-        f"{each.method} on {' '.join(_place(each))} {ratio:.2f}"
-        for each, ratio in ratios
-        if abs(ratio / expected - 1) > 0.1
-    ]
-    low, high = min(ratio for _, ratio in ratios), max(ratio for _, ratio in ratios)
-    numbers = f"{len(ratios)} pairs: {low:.2f} to {high:.2f} times {of}"
-    return Verdict(
-        claim, NOT_SUPPORTED if off else SUPPORTED, numbers + (f"; not so: {', '.join(off)}" if off else "")
+def _cells(tables: Sequence[Table]) -> dict[Key, Cell]:
+    """Return the cells by what they mean; of those that several tables print, the first."""
+    cells: dict[Key, Cell] = {}
+    for table in tables:
+        for cell in table.cells:
+            cells.setdefault(cell.wanted.published.key, cell)
+    return cells
+
+
+def _of(table: Table, comparisons: Mapping[Pair, Comparison]) -> tuple[Comparison, ...]:
+    keys = {cell.wanted.published.key for cell in table.cells}
+    return tuple(each for pair, each in comparisons.items() if pair.first in keys and pair.second in keys)
+
+
+def _beside_published(tables: Sequence[Table]) -> list[Table]:
+    """Compare each cell with what the paper prints, corrected over all printed cells.
+
+    What is not measured counts as 1, so that the correction does not depend on how much is measured.
+    """
+    cells = _cells(tables)
+    gaps = {}
+    for key, cell in cells.items():
+        printed = cell.wanted.published
+        gaps[key] = welch(
+            cell.estimate, Estimate(printed.mean, printed.std, printed.seeds), cell.metric.resolution
+        )
+    ps = dict(zip(gaps, holm([gap.p if gap.n else math.nan for gap in gaps.values()]), strict=True))
+
+    def beside(cell: Cell) -> Cell:
+        key = cell.wanted.published.key
+        return replace(cell, gap=gaps[key], gap_p=ps[key])
+
+    return [replace(table, cells=tuple(map(beside, table.cells))) for table in tables]
+
+
+def _verdict(claim: Claim, comparisons: Mapping[Pair, Comparison]) -> Verdict:
+    found = tuple(comparisons.get(pair) for pair in claim.pairs)
+    return Verdict(claim, found, _aggregate(claim, [each for each in found if each is not None]))
+
+
+def _aggregate(claim: Claim, comparisons: Sequence[Comparison]) -> Aggregate | None:
+    """Return the aggregate over the comparisons in the claim's main metric."""
+    name = claim.main_metric
+    sign = 1 if METRICS[name].higher_is_better else -1
+
+    def values(cell: Cell) -> list[float]:
+        return [sign * value for value in cell.values.values()]
+
+    chosen = [each for each in comparisons if each.metric.name == name]
+    return aggregate([(values(each.first), values(each.second)) for each in chosen])
+
+
+def _count(fact: Fact, cells: Mapping[Key, Cell]) -> tuple[Count, ...]:
+    """Return the counted ratios by methods; a ratio holds within a tenth."""
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for pair in fact.pairs:
+        first, second = cells.get(pair.first), cells.get(pair.second)
+        if first is not None and second is not None and first.rows and second.rows:
+            ratio = first.mean_of(fact.quantity) / second.mean_of(fact.quantity)
+            ratios.setdefault((pair.method, pair.against), []).append(ratio)
+    return tuple(
+        Count(
+            *methods,
+            len(values),
+            min(values),
+            max(values),
+            all(abs(value / fact.expected - 1) <= 0.1 for value in values),
+        )
+        for methods, values in ratios.items()
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from salr.records import find_runs
-from salr.reporting.render import TIMES
+from salr.reporting.csv_files import TIMES
 from tests.helpers.commands import ROOT
 
 LONG = 20
