@@ -128,7 +128,7 @@ def parse_batch(content: bytes, what: str, label_key: bytes, classes: int) -> tu
         if not all(type(label) is int and 0 <= label < classes for label in labels):
             raise ValueError(f"its labels are not whole numbers below {classes}")
     except Exception as error:  # a broken pickle can raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(error)[:200].split()) or type(error).__name__  # it may quote the whole file
         raise DataError(f"{what} is not an official CIFAR pickle: {reason}") from error
     return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(-1, 3, 32, 32), torch.tensor(labels)
 

@@ -1,6 +1,6 @@
-"""Damaged files at random: a parser returns data of the right form or raises ``DataError``, in bounded memory.
+"""Files damaged at random: a parser returns data of the right form or raises ``DataError``.
 
-Official files are checked before they are parsed. Here the parsers get the damage itself.
+It does so in bounded memory. Official files are checked before they are parsed; here they are not.
 """
 
 import gzip
@@ -59,22 +59,28 @@ def holds_for(examples: int, contents: st.SearchStrategy[bytes], check: Callable
             try:
                 check(content)
             except DataError as error:
-                assert_one_line(error)
-                assert len(str(error)) < 500
+                assert_short(error)
 
     parsed()
 
 
+def assert_short(error: DataError) -> None:
+    assert_one_line(error)
+    assert len(str(error)) < 500
+
+
 thoroughly = pytest.mark.parametrize(
-    "examples", [250, pytest.param(15_000, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+    "examples", [200, pytest.param(3_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
 )
 
 IMAGES, LABELS = idx((3, 4, 5), bytes(range(60))), idx((40,), bytes(range(10)) * 4)
 
 
 @thoroughly
-@pytest.mark.parametrize(("name", "content"), [("a-idx3-ubyte", IMAGES), ("a-idx1-ubyte", LABELS)])
-@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content"), [("a-idx3-ubyte", IMAGES), ("a-idx1-ubyte", LABELS)], ids=["images", "labels"]
+)
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
 def test_idx_files(packed: bool, name: str, content: bytes, examples: int) -> None:
     def check(content: bytes) -> None:
         values = mnist.parse_idx(content, f"{name}.gz" if packed else name)

@@ -224,6 +224,7 @@ def test_a_pickle_that_promises_gigabytes_is_refused_in_bounded_memory(promise: 
         cifar_pickle(bytes(3072), [1])[:2] + b"cbuiltins\neval\nX\x05\x00\x00\x001 + 1\x85R.",
         cifar_pickle(bytes(3072), [1])[:2] + b"\x82\x01.",  # an extension code
         cifar_pickle(bytes(3072), [1])[:2] + b"Psomewhere\n.",  # a persistent id
+        b"\x80\x02F" + b"9x" * 5000 + b"\n.",  # a number that is none
         pickle.dumps([1, 2, 3]),
     ],
 )
@@ -231,3 +232,4 @@ def test_what_is_no_official_pickle_is_refused(content: bytes) -> None:
     with pytest.raises(DataError) as refused:
         cifar.parse_batch(content, "cifar10: test_batch", b"labels", 10)
     assert_one_line(refused.value, "cifar10: test_batch is not an official CIFAR pickle: ")
+    assert len(str(refused.value)) < 300
