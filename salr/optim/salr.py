@@ -1,12 +1,12 @@
 """SALR (sections 2 and 5, Algorithms 1 to 4)."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import ASGD, Optimizer, Rprop
 
 from salr.checks import check_bound, check_count
@@ -64,16 +64,16 @@ class SALR(Wrapper):
 
     Args:
         base: the optimizer whose rate is scaled and whose parameters are measured. Any
-        ``torch.optim.Optimizer``, also
-            one that needs a closure, or another wrapper of this library. On an accelerator the base should
-            accept a tensor as its rate (``fused=True`` or ``capturable=True``), otherwise the base itself
-            waits for the device.
+            ``torch.optim.Optimizer``, also one that needs a closure, or another wrapper of this library. On
+            an accelerator the base should accept a tensor as its rate (``fused=True`` or
+            ``capturable=True``), otherwise the base itself waits for the device.
         measure: what is measured; by default Definition 1 with the paper's values, ``AscentDescent()``.
         interval: c, in iterations.
         shared_noise: whether all evaluations of a measurement see the same dropout masks.
         max_factor: the largest Ŝ_k / median. The paper has no bound. Set one if the base rate is warmed up or
-        cycled: a
-            late measurement may then be hundreds of times the median.
+            cycled: a late measurement may then be hundreds of times the median.
+        modules: modules whose state cannot be found by watching the closure (see
+            :class:`salr.closures.SideState`).
 
     Raises:
         ValueError: an interval < 1, a bound ≤ 0, or a base whose rate cannot be scaled.
@@ -89,8 +89,9 @@ class SALR(Wrapper):
         interval: int = 2,
         shared_noise: bool = True,
         max_factor: float = math.inf,
+        modules: nn.Module | Iterable[nn.Module] = (),
     ) -> None:
-        super().__init__(base)
+        super().__init__(base, modules)
         self.sharpness_measure = AscentDescent() if measure is None else measure
         if not isinstance(self.sharpness_measure, Measure):
             raise TypeError(
@@ -132,16 +133,15 @@ class SALR(Wrapper):
         return not self._measured and self._iterations % self.interval == 0
 
     def measure(self, closure: Closure | None = None) -> None:
-        """Measure the sharpness if a measurement is due, and leave no trace, for a following ``step()``
-        without closure.
+        """Measure the sharpness for a following ``step()`` without closure, if a measurement is due.
 
-        Parameters, gradients, buffers and random generators come out as they were.
+        Parameters, gradients, buffers and random generators come out as they were. If the measure needs no
+        evaluation (``GradientNorm``), ``step()`` takes it from the gradients that are there, and a closure is
+        not evaluated here.
 
         Args:
-            closure: return the loss on the current batch. It may be left out if the measure needs no
-            evaluation
-                (``GradientNorm``): then the gradients that are there are measured, as ``step()`` would do.
-                Call it so before you clip them.
+            closure: return the loss on the current batch. Without one, a measure that needs no evaluation is
+                taken from the gradients that are there: do so before you clip them.
 
         Raises:
             TypeError: there is no closure, and the measure needs one.
@@ -178,8 +178,8 @@ class SALR(Wrapper):
                 self._take(self._measured_gradients())
             else:
                 self._warn_once(
-                    "step() without a closure: a measurement was due and has not been taken, so the factor stays; "
-                    "call optimizer.measure(closure) before each step"
+                    "step() without a closure: a measurement was due and has not been taken, so the factor "
+                    "stays; call optimizer.measure(closure) before each step"
                 )
         with self._scaled_rates():
             self.base.step()
@@ -198,6 +198,16 @@ class SALR(Wrapper):
         if not gradients:
             raise ValueError("no parameter has a gradient; expected loss.backward() before the measurement")
         return self.sharpness_measure.from_gradients(gradients)
+
+    @contextmanager
+    def _kept_on_failure(self) -> Iterator[None]:
+        before = dict(vars(self.sharpness_measure))
+        try:
+            with super()._kept_on_failure():
+                yield
+        except BaseException:
+            vars(self.sharpness_measure).update(before)
+            raise
 
     def _take(self, sharpness: Tensor) -> None:
         """Take in a measurement: the newest Ŝ, the history and the factor follow from it."""
@@ -219,9 +229,8 @@ class SALR(Wrapper):
         rates = [group["lr"] for group in self.param_groups]
         for group, rate in zip(self.param_groups, rates, strict=True):
             if isinstance(rate, Tensor):
-                group["lr"] = rate.detach() * self._factor.to(
-                    rate.device
-                )  # others may hold the tensor itself
+                # A new tensor, because others may hold this one.
+                group["lr"] = rate.detach() * self._factor.to(rate.device)
             else:
                 group["lr"] = rate * (
                     self._factor.item() if self._factor.device.type == "cpu" else self._factor
@@ -282,6 +291,9 @@ class SALR(Wrapper):
                 return value.to(device)
             return torch.tensor(value, dtype=dtype, device=device)
 
+        measure = type(self.sharpness_measure).__name__
+        if state.get("measure", measure) != measure:
+            raise ValueError(f"it is of the measure {state['measure']}; expected {measure}")
         history = state["history"]
         self._iterations, self._measured = state["iterations"], state.get("measured", False)
         self._history = None if history is None else RunningMedian(tensor(history))

@@ -1,10 +1,14 @@
 """SALR as the authors' released code means it, which is not as the paper writes it."""
 
+from collections.abc import Iterable
+from contextlib import suppress
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from salr.closures import Evaluation
+from salr.closures.evaluation import NoGradient
 from salr.optim.running_median import RunningMedian
 from salr.optim.salr import SALR
 from salr.sharpness import Measure, ReleasedMeasure
@@ -25,6 +29,7 @@ class ReleasedSALR(SALR):
         interval: in iterations; the first measurement follows the first update.
         shared_noise: as for SALR.
         max_factor: the largest factor.
+        modules: as for SALR.
 
     Raises:
         ValueError: as SALR does.
@@ -38,10 +43,10 @@ class ReleasedSALR(SALR):
         interval: int = 2,
         shared_noise: bool = True,
         max_factor: float = 5.0,
+        modules: nn.Module | Iterable[nn.Module] = (),
     ) -> None:
-        super().__init__(
-            base, ReleasedMeasure() if measure is None else measure, interval, shared_noise, max_factor
-        )
+        measure = ReleasedMeasure() if measure is None else measure
+        super().__init__(base, measure, interval, shared_noise, max_factor, modules)
 
     @property
     def measurement_due(self) -> bool:
@@ -57,7 +62,12 @@ class ReleasedSALR(SALR):
         self._count()
         if self.measurement_due:
             # The update has moved the parameters, so the training gradient is of no use.
-            self._take(self.sharpness_measure(evaluation.closure, evaluation.parameters, self.shared_noise))
+            with suppress(NoGradient):  # the base has met it, too
+                self._take(
+                    self.sharpness_measure(
+                        evaluation.closure, evaluation.parameters, self.shared_noise, self._side
+                    )
+                )
         return loss
 
     def _factor_of(self, sharpness: Tensor, history: RunningMedian) -> Tensor:

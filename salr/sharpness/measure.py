@@ -59,7 +59,9 @@ class Measure(ABC):
         shared_noise: bool = True,
         side: SideState | None = None,
     ) -> Tensor:
-        """Measure and leave no trace: parameters, gradients, buffers and random generators come out bit for bit.
+        """Measure and leave no trace.
+
+        Parameters, gradients, buffers and random generators come out bit for bit.
 
         Args:
             closure: return the loss of the same data whenever it is called. It may call ``backward`` itself.
@@ -83,13 +85,11 @@ class Measure(ABC):
             return self.measure(evaluation, shared_noise)
 
     def state_dict(self, parameters: Sequence[Tensor]) -> dict[str, list[Tensor]]:
-        """Return the tensors that the next measurement depends on: for each name, one for each of the
-        parameters.
+        """Return the tensors that the next measurement depends on: for each name, one for each parameter.
 
         Args:
             parameters: those that require a gradient. A measure that has not measured yet returns where it
-            would
-                start, so that the names and shapes of a state do not depend on time.
+                would start, so that the names and shapes of a state do not depend on time.
         """
         return {}
 

@@ -1,0 +1,408 @@
+"""SALR in loops that call ``backward`` themselves, with every measure, and with clipped gradients."""
+
+import io
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.optim import ASGD, SGD, Adam, Optimizer, Rprop
+
+from salr.closures import Clipped
+from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut
+from salr.sharpness import AscentDescent, GradientNorm, Measure, SAMSharpness, TopEigenvalue
+from tests.helpers.optim import Problem, same
+
+MEASURES: dict[str, Callable[[], Measure]] = {
+    "Definition 1": lambda: AscentDescent(gamma=0.02),
+    "gradient norm": GradientNorm,
+    "sam": SAMSharpness,
+    "eigenvalue": TopEigenvalue,
+}
+every_measure = pytest.mark.parametrize("name", MEASURES)
+
+
+def state(problem: Problem) -> list[Tensor]:
+    gradients = [parameter.grad for parameter in problem.parameters if parameter.grad is not None]
+    return [value.clone() for value in (*problem.values(), *gradients, torch.get_rng_state())]
+
+
+# Only the measurement needs a closure
+
+
+@every_measure
+@pytest.mark.parametrize("base", [SGD, Adam])
+def test_measure_backward_step_is_step_with_a_closure(name: str, base: type[Optimizer]) -> None:
+    """Bit for bit, with dropout and batch normalisation, although the measurement cannot share the gradient."""
+    whole, parts = Problem(), Problem()
+    one = SALR(base(whole.parameters, lr=0.1), MEASURES[name]())
+    other = SALR(base(parts.parameters, lr=0.1), MEASURES[name]())
+    torch.manual_seed(5)
+    whole.train(one, 7)
+    torch.manual_seed(5)
+    for _ in range(7):
+        other.measure(parts.loss)
+        other.zero_grad()
+        parts.loss().backward()
+        assert other.step() is None
+        parts.advance()
+    assert same(whole.values(), parts.values())
+    assert float(one.last_sharpness) == float(other.last_sharpness)
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_the_released_variant_measures_after_the_step(interval: int) -> None:
+    whole, parts = Problem(), Problem()
+    one, other = (
+        ReleasedSALR(SGD(problem.parameters, lr=0.1), interval=interval) for problem in (whole, parts)
+    )
+    torch.manual_seed(5)
+    whole.train(one, 6)
+    torch.manual_seed(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(6):
+            other.zero_grad()
+            parts.loss().backward()
+            other.step()
+            other.measure(parts.loss)
+            parts.advance()
+    assert same(whole.values(), parts.values())
+    assert float(one.lr_factor) == float(other.lr_factor)
+
+
+@every_measure
+def test_measuring_leaves_no_trace(name: str) -> None:
+    problem = Problem()
+    optimizer = SALR(Adam(problem.parameters, lr=0.1), MEASURES[name]())
+    problem.loss().backward()
+    before, gradients = state(problem), [parameter.grad for parameter in problem.parameters]
+    optimizer.measure(problem.loss)
+    assert same(state(problem), before)
+    assert all(p.grad is g for p, g in zip(problem.parameters, gradients, strict=True))
+    assert not optimizer.base.state
+
+
+def test_a_measurement_costs_its_own_gradient() -> None:
+    problem, calls = Problem(), {True: 0, False: 0}
+
+    def closure() -> Tensor:
+        calls[torch.is_grad_enabled()] += 1
+        return problem.loss()
+
+    optimizer = SALR(SGD(problem.parameters, lr=0.1))
+    for _ in range(4):
+        optimizer.measure(closure)
+        optimizer.zero_grad()
+        closure().backward()
+        optimizer.step()
+    assert calls == {True: 4 * 5.5, False: 2 * 2}
+
+
+def test_what_is_not_due_is_not_measured() -> None:
+    """Micro-batches: only the first of a due iteration is measured, whatever is called in between."""
+    problem, calls = Problem(), []
+
+    def closure() -> Tensor:
+        calls.append(len(measured))
+        return problem.loss()
+
+    measured: list[float] = []
+    optimizer = SALR(SGD(problem.parameters, lr=0.1), SAMSharpness(), interval=3)
+    for _ in range(7):
+        assert optimizer.measurement_due == (len(measured) % 3 == 0)
+        for _ in range(2):
+            optimizer.measure(closure)
+            (problem.loss() / 2).backward()
+        assert not optimizer.measurement_due
+        optimizer.step()
+        optimizer.zero_grad()
+        measured.append(float(optimizer.last_sharpness))
+    assert sorted(set(calls)) == [0, 3, 6]
+    assert len(calls) == 3 * 2  # a gradient and a loss each
+    assert len(set(measured)) == 3
+
+
+def test_a_due_step_that_was_not_measured_warns_once_and_keeps_the_factor() -> None:
+    problem = Problem()
+    optimizer = SALR(SGD(problem.parameters, lr=0.1), interval=2)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(5):
+            problem.loss().backward()
+            optimizer.step()
+    (warning,) = [str(each.message) for each in caught if "measurement" in str(each.message)]
+    assert "was due and has not been taken" in warning
+    assert "optimizer.measure(closure)" in warning
+    assert "\n" not in warning
+    assert float(optimizer.lr_factor) == 1
+
+
+def test_a_measure_that_needs_a_closure_says_so() -> None:
+    problem = Problem()
+    optimizer = SALR(SGD(problem.parameters, lr=0.1))
+    with pytest.raises(
+        TypeError, match=r"\ASALR\.measure\(\) needs a closure for AscentDescent: call [^\n]*\Z"
+    ):
+        optimizer.measure()
+    with pytest.raises(ValueError, match=r"\Ano parameter has a gradient; expected loss\.backward\(\)"):
+        SALR(SGD(problem.parameters, lr=0.1), GradientNorm()).measure()
+
+
+# First-order SALR
+
+
+@pytest.mark.parametrize("base", [SGD, Adam])
+def test_towards_small_steps_salr_is_first_order_salr(base: type[Optimizer]) -> None:
+    """In float64, with dropout: the parameters agree to 1e-4 after 200 iterations."""
+    ends, factors = [], []
+    for measure in (AscentDescent(gamma=1e-6), GradientNorm()):
+        problem = Problem()
+        torch.manual_seed(1)
+        optimizer = SALR(base(problem.parameters, lr=0.05), measure)
+        ends.append(problem.train(optimizer, 200))
+        factors.append(float(optimizer.lr_factor))
+    torch.testing.assert_close(ends[0], ends[1], rtol=0, atol=1e-4)
+    assert factors[0] == pytest.approx(factors[1], rel=1e-4)
+    assert factors[0] != 1
+
+
+@pytest.mark.parametrize(
+    ("wrap", "gradients"),
+    [
+        (lambda base: base, 1),
+        (lambda base: SAM(base), 2),
+        (lambda base: LocalEntropy(base, steps=3), 3),
+        (
+            lambda base: SmoothOut(base, 0.02),
+            1.5,
+        ),  # takes its gradient elsewhere, so that a measured one is more
+    ],
+)
+def test_first_order_salr_takes_what_its_base_takes(
+    wrap: Callable[[Optimizer], Optimizer], gradients: float
+) -> None:
+    problem, calls = Problem(), {True: 0, False: 0}
+
+    def closure() -> Tensor:
+        calls[torch.is_grad_enabled()] += 1
+        return problem.loss()
+
+    optimizer = SALR(wrap(SGD(problem.parameters, lr=0.1)), GradientNorm())
+    for _ in range(4):
+        optimizer.step(closure, problem.advance)
+        problem.advance()
+    assert calls == {True: 4 * gradients, False: 0}
+
+
+def test_first_order_salr_in_a_plain_loop_needs_nothing_but_step() -> None:
+    problem, twin = Problem(), Problem()
+    optimizer = SALR(SGD(problem.parameters, lr=0.1), GradientNorm(), interval=1)
+    norms, rate = [], 0.1
+    for iteration in range(6):
+        torch.manual_seed(iteration)
+        optimizer.zero_grad()
+        problem.loss().backward()
+        optimizer.step()
+        torch.manual_seed(iteration)
+        gradients = torch.autograd.grad(twin.loss(), twin.parameters)
+        norms.append(float(torch.cat([gradient.flatten() for gradient in gradients]).norm()))
+        factor = norms[-1] / float(torch.tensor(norms, dtype=torch.float64).quantile(0.5))
+        with torch.no_grad():
+            for parameter, gradient in zip(twin.parameters, gradients, strict=True):
+                parameter -= rate * factor * gradient
+        assert float(optimizer.last_sharpness) == pytest.approx(norms[-1])
+        torch.testing.assert_close(problem.values(), twin.values())
+
+
+# Clipping
+
+
+CLIPS = [partial(clip_grad_norm_, max_norm=0.05), partial(clip_grad_value_, clip_value=0.01)]
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+@pytest.mark.parametrize("name", ["Definition 1", "sam"])
+def test_a_clipped_closure_is_one_that_clips_by_itself(
+    name: str, clip: Callable[[list[Tensor]], object]
+) -> None:
+    """Bit for bit: every gradient is clipped, also those of a measurement."""
+    ends = []
+    for inside in (True, False):
+        problem = Problem()
+        optimizer = SALR(SGD(problem.parameters, lr=0.5), MEASURES[name]())
+
+        def closure(problem: Problem = problem, optimizer: SALR = optimizer) -> Tensor:
+            optimizer.zero_grad()
+            loss = problem.loss()
+            loss.backward()
+            clip(problem.parameters)
+            return loss
+
+        torch.manual_seed(2)
+        for _ in range(5):
+            optimizer.step(closure if inside else Clipped(problem.loss, problem.parameters, clip))
+            problem.advance()
+        ends.append([*problem.values(), optimizer.last_sharpness])
+    assert same(*ends)
+
+
+@pytest.mark.parametrize("clip", CLIPS)
+def test_the_norm_before_clipping_is_measured_in_each_kind_of_loop(
+    clip: Callable[[list[Tensor]], object],
+) -> None:
+    plain, whole, parts = Problem(), Problem(), Problem()
+    torch.manual_seed(0)
+    gradients = torch.autograd.grad(plain.loss(), plain.parameters)
+    expected = float(torch.nn.utils.get_total_norm(gradients))
+    one, other = (SALR(SGD(problem.parameters, lr=0.5), GradientNorm()) for problem in (whole, parts))
+    torch.manual_seed(0)
+    one.step(Clipped(whole.loss, whole.parameters, clip))
+    torch.manual_seed(0)
+    parts.loss().backward()
+    other.measure()
+    clip(parts.parameters)
+    other.step()
+    assert float(one.last_sharpness) == pytest.approx(expected)
+    assert float(other.last_sharpness) == pytest.approx(expected)
+    assert same(whole.values(), parts.values())
+
+
+def test_mixed_precision_with_a_gradient_scaler() -> None:
+    """The scaler skips steps whose scaled gradients overflow; the measurement sees the unscaled loss."""
+    problem = Problem(dtype=torch.float32)
+    optimizer = SALR(SGD(problem.parameters, lr=0.1), SAMSharpness(), interval=1)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127, growth_interval=1000)
+    skipped = 0
+    for _ in range(40):
+        optimizer.zero_grad()
+        optimizer.measure(problem.loss)
+        scale = scaler.get_scale()
+        scaler.scale(10 * problem.loss()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        skipped += scaler.get_scale() < scale
+        problem.advance()
+    assert 0 < skipped < 40
+    assert 0 < float(optimizer.last_sharpness) < 1
+    assert optimizer.state_dict()["param_groups"][0]["SALR"]["iterations"] == 40 - skipped
+    assert all(parameter.isfinite().all() for parameter in problem.parameters)
+
+
+# The bound, the state, and what is refused
+
+
+def test_the_factor_stays_below_its_bound() -> None:
+    problem = Problem(noise=False)
+    scale = [1.0]
+    optimizer = SALR(SGD(problem.parameters, lr=1e-3), GradientNorm(), interval=1, max_factor=1.5)
+    factors = []
+    for size in (1, 1, 100, 1, 1, 0.1):
+        scale[0] = size
+        optimizer.step(lambda: scale[0] * problem.loss())
+        factors.append(float(optimizer.lr_factor))
+    assert factors[2] == 1.5
+    assert factors[5] < 0.2
+
+
+def test_an_eigenvector_goes_through_a_file_and_the_base_never_sees_it() -> None:
+    problem = Problem()
+    optimizer = SALR(Adam(problem.parameters, lr=0.1), TopEigenvalue())
+    fresh = optimizer.state_dict()["state"]
+    assert {key for entry in fresh.values() for key in entry} == {"SALR.direction"}
+    problem.train(optimizer, 3)
+    assert all("SALR.direction" not in entry for entry in optimizer.state.values())
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    other = problem.copy()
+    resumed = SALR(Adam(other.parameters, lr=7.0), TopEigenvalue())
+    resumed.load_state_dict(torch.load(file, weights_only=True))
+    assert all("SALR.direction" not in entry for entry in resumed.state.values())
+    noise = torch.get_rng_state()
+    expected = problem.train(optimizer, 4)
+    torch.set_rng_state(noise)
+    assert same(other.train(resumed, 4), expected)
+
+
+def test_a_state_before_the_first_step_can_be_loaded_by_a_base_with_a_state_of_its_own() -> None:
+    problem, other = Problem(), Problem()
+    optimizer = SALR(Adam(problem.parameters, lr=0.1), TopEigenvalue())
+    resumed = SALR(Adam(other.parameters, lr=0.1), TopEigenvalue())
+    resumed.load_state_dict(optimizer.state_dict())
+    torch.manual_seed(0)
+    expected = problem.train(optimizer, 2)
+    torch.manual_seed(0)
+    assert same(other.train(resumed, 2), expected)
+
+
+def test_a_state_of_another_measure_is_refused_and_nothing_changes() -> None:
+    problem = Problem()
+    optimizer = SALR(Adam(problem.parameters, lr=0.1), TopEigenvalue())
+    problem.train(optimizer, 2)
+    other = SALR(Adam(problem.parameters, lr=0.3), GradientNorm())
+    before = repr(other.state_dict())
+    with pytest.raises(ValueError, match=r"it is of the measure TopEigenvalue; expected GradientNorm"):
+        other.load_state_dict(optimizer.state_dict())
+    assert repr(other.state_dict()) == before
+
+
+def test_a_step_that_fails_after_the_measurement_can_be_tried_again() -> None:
+    """The eigenvector and the median are as before the failed step."""
+    problem, twin, failing = Problem(), Problem(), [False]
+
+    def loss(problem: Problem) -> Tensor:
+        if failing[0]:
+            raise RuntimeError("out of memory")
+        return problem.loss()
+
+    class Fails(SGD):
+        def step(self, closure=None):  # type: ignore[no-untyped-def, override]
+            if failing[0]:
+                raise RuntimeError("out of memory")
+            return super().step(closure)
+
+    pair = [
+        (one, SALR(Fails(one.parameters, lr=0.1), TopEigenvalue(), interval=1)) for one in (problem, twin)
+    ]
+    (_, optimizer), (_, reference) = pair
+    for one, its in pair:
+        torch.manual_seed(0)
+        one.train(its, 2)
+    noise, failing[0] = torch.get_rng_state(), True
+    with pytest.raises(RuntimeError, match="out of memory"):
+        optimizer.step(problem.loss)
+    failing[0] = False
+    torch.set_rng_state(noise)
+    expected = twin.train(reference, 1)
+    torch.set_rng_state(noise)
+    assert same(problem.train(optimizer, 1), expected)
+    assert torch.equal(optimizer.last_sharpness, reference.last_sharpness)
+
+
+@pytest.mark.parametrize("base", [ASGD, Rprop])
+def test_a_base_that_reads_its_rate_once_is_refused(base: type[Optimizer]) -> None:
+    with pytest.raises(
+        ValueError, match=rf"\Abase = {base.__name__}: it reads its lr only at its first step"
+    ):
+        SALR(base([torch.ones(1, requires_grad=True)], lr=0.1))
+
+
+def test_a_base_without_a_rate_is_refused() -> None:
+    base = SGD([torch.ones(1, requires_grad=True)], lr=0.1)
+    base.param_groups[0]["lr"] = None
+    with pytest.raises(ValueError, match=r"\Abase = SGD has no lr, which SALR scales; expected a number\Z"):
+        SALR(base)
+
+
+def test_what_is_no_measure_is_refused() -> None:
+    base = SGD([torch.ones(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(
+        TypeError, match=r"\Ameasure = 0\.002; expected a measure of salr\.sharpness, as in SALR"
+    ):
+        SALR(base, 0.002)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="gamma"):
+        SALR(base, gamma=0.002)  # type: ignore[call-arg]
