@@ -150,7 +150,7 @@ def test_a_device_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.C
 def test_missing_data_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data.files, "download_url_to_file", _offline)
+    monkeypatch.setattr(data.files, "urlopen", _offline)
     arguments = [
         "dataset=mnist",
         *SMALL,
