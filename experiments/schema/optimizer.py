@@ -1,4 +1,7 @@
-"""The ``optimizer`` group. The values are in ``configs/optimizer/``; the class of the same name documents them."""
+"""The ``optimizer`` group. Its values are in ``configs/optimizer/``.
+
+The classes of ``salr.optim`` and ``salr.sharpness`` document them.
+"""
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
@@ -181,7 +184,7 @@ class SAMConfig:
 
 @dataclass
 class AveragingConfig:
-    """Stochastic weight averaging from ``start`` (a fraction of the epochs) on: each epoch is a cycle of the rate."""
+    """Stochastic weight averaging from ``start`` on, a fraction of the epochs; each epoch is a rate cycle."""
 
     start: float = MISSING
     lr_start: float = MISSING
@@ -204,7 +207,7 @@ class OptimizerConfig:
     salr: SALRConfig | None = None
     released: ReleasedSALRConfig | None = None  # instead of salr
     averaging: AveragingConfig | None = None
-    # Divides the data set's budget, if the paper's epochs do not follow from the gradient calls per iteration.
+    # Divides the data set's budget, if the paper's epochs do not follow from the gradient calls.
     budget_divisor: float | None = None
 
     @property
@@ -213,7 +216,8 @@ class OptimizerConfig:
         training = self.local_entropy.steps if self.local_entropy else 2 if self.sam else 1
         salr = self.salr or self.released
         cost, interval = (None, 1) if salr is None else (salr.cost(), salr.interval)
-        elsewhere = self.smoothout is not None or self.released is not None  # perturbed, or already updated
+        # The parameters are perturbed, or already updated.
+        elsewhere = self.smoothout is not None or self.released is not None
         return average_gradient_calls(training, cost, interval, at_parameters=not elsewhere)
 
     @property

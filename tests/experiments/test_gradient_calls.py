@@ -1,12 +1,12 @@
 """The gradient calls that a configuration states, which decide its epochs, are those that are counted."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from experiments.build import build_optimizer
-from experiments.schema import load
+from experiments.schema import ConfigError, load
 from experiments.schema.optimizer import (
     BaseConfig,
     BaseName,
@@ -17,7 +17,8 @@ from experiments.schema.optimizer import (
 )
 from experiments.schema.overrides import choices
 from salr.closures import Evaluation
-from salr.optim import Wrapper
+from salr.optim import SALR, ReleasedSALR, Wrapper
+from salr.sharpness import AscentDescent, DirectionalCurvature, GradientNorm, SAMSharpness, TopEigenvalue
 from tests.helpers.optim import Problem
 
 ITERATIONS = 4  # two cycles of the paper's interval
@@ -104,3 +105,85 @@ def count(config: OptimizerConfig) -> None:
         problem.advance()
     assert len(backward) == ITERATIONS * config.gradient_calls
     assert problem.place == ITERATIONS * config.batches
+
+
+MEASURES: dict[str, tuple[type, dict[str, float], float]] = {
+    "ascent_descent": (AscentDescent, {"gamma": 0.002, "descent_steps": 5, "ascent_steps": 5}, 5),
+    "gradient_norm": (GradientNorm, {}, 1),
+    "directional_curvature": (DirectionalCurvature, {"radius": 0.05}, 1),
+    "sam": (SAMSharpness, {"rho": 0.05}, 1),
+    "top_eigenvalue": (TopEigenvalue, {"radius": 0.01}, 1.5),
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_measure_by_name_has_the_values_that_it_takes_and_no_others(name: str) -> None:
+    kind, values, calls = MEASURES[name]
+    config = load(["dataset=mnist", "optimizer=sgd_salr", f"optimizer.salr.measure={name}"])
+    part = config.optimizer.salr
+    assert part is not None
+    given = {key: value for key, value in asdict(part).items() if value is not None}
+    assert {key: given.get(key) for key in ("gamma", "descent_steps", "ascent_steps", "radius", "rho")} == {
+        key: values.get(key) for key in ("gamma", "descent_steps", "ascent_steps", "radius", "rho")
+    }
+    assert config.optimizer.gradient_calls == calls
+    assert config.epochs == round(100 / calls)
+    optimizer = build_optimizer(config.optimizer, Problem().model.parameters())
+    assert isinstance(optimizer, SALR)
+    assert type(optimizer.sharpness_measure) is kind
+    assert all(getattr(optimizer.sharpness_measure, key) == value for key, value in values.items())
+    assert optimizer.max_factor == float("inf")
+    count(config.optimizer)
+
+
+@pytest.mark.parametrize(
+    ("name", "measure", "epochs"),
+    [
+        ("sgd_salr_first_order", GradientNorm, 100),
+        ("adam_salr_first_order", GradientNorm, 100),
+        ("sgd_salr_curvature", DirectionalCurvature, 100),
+    ],
+)
+def test_ready_made_choices_have_the_budget_of_their_cost(name: str, measure: type, epochs: int) -> None:
+    config = load(["dataset=mnist", f"optimizer={name}"])
+    assert config.epochs == epochs
+    optimizer = build_optimizer(config.optimizer, Problem().model.parameters())
+    assert isinstance(optimizer, SALR)
+    assert type(optimizer.sharpness_measure) is measure
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            "measure=gradient_norm gamma=0.1",
+            "optimizer.salr.gamma = 0.1: measure=gradient_norm does not take it; expected null",
+        ),
+        ("rho=0.1", "optimizer.salr.rho = 0.1: measure=ascent_descent does not take it; expected null"),
+        ("gamma=null", "optimizer.salr.gamma = null; expected a number, for measure=ascent_descent takes it"),
+        ("measure=sam rho=-1", "optimizer.salr.rho = -1.0; expected a finite number > 0"),
+        ("measure=top_eigenvalue radius=0", "optimizer.salr.radius = 0.0; expected a finite number > 0"),
+        ("max_factor=0", "optimizer.salr.max_factor = 0.0; expected a number > 0, or infinity for no bound"),
+        ("descent_steps=-1", "optimizer.salr.descent_steps = -1; expected a whole number >= 0"),
+        (
+            "measure=flatness",
+            "optimizer.salr.measure: Invalid value 'flatness', expected one of [ascent_descent, ",
+        ),
+    ],
+)
+def test_a_value_that_does_not_fit_the_measure_is_refused(words: str, line: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(["optimizer=sgd_salr", *(f"optimizer.salr.{word}" for word in words.split())])
+    assert str(caught.value).startswith(line)
+    assert "\n" not in str(caught.value)
+
+
+def test_bounds_reach_the_optimizer() -> None:
+    bounded = load(["optimizer=sgd_salr", "optimizer.salr.max_factor=3"]).optimizer
+    optimizer = build_optimizer(bounded, Problem().model.parameters())
+    assert isinstance(optimizer, SALR)
+    assert optimizer.max_factor == 3
+    released = load(["optimizer=sgd_salr_released", "optimizer.released.cap=4"]).optimizer
+    optimizer = build_optimizer(released, Problem().model.parameters())
+    assert isinstance(optimizer, ReleasedSALR)
+    assert optimizer.max_factor == 4

@@ -24,6 +24,45 @@ def test_the_keys_of_known_configurations_stay() -> None:
     )
 
 
+OLD_KEYS = {
+    "digits mnistfc ada_smoothout": ("895816bd19", 50),
+    "digits mnistfc adam": ("158c0da57f", 50),
+    "digits mnistfc entropy_adam": ("a7e89d3884", 10),
+    "digits mnistfc entropy_adam_salr": ("7589c16a5f", 10),
+    "digits mnistfc entropy_sgd": ("b7ca79e578", 10),
+    "digits mnistfc entropy_sgd_salr": ("58cc142e52", 10),
+    "digits mnistfc sam": ("0e6fa6a326", 25),
+    "digits mnistfc sgd_salr_released": ("6ce204bbca", 8),
+    "digits mnistfc swa_adam": ("7c06d7dcc3", 50),
+    "mnist lenet sgd_salr": ("3dcc621927", 20),
+    "mnist lenet sgd_salr_released": ("fdf2d73d1d", 17),
+    "cifar10 resnet44 sgd_salr": ("334965db43", 40),
+    "cifar10 resnet44 entropy_sgd_salr": ("883cc49b67", 40),
+    "ptb lstm_ptb sgd_salr": ("35b15db535", 11),
+    "war_and_peace lstm_char adam_salr": ("5859ac1ee8", 10),
+}
+"""Keys and epochs of the paper's configurations, from before SALR had a choice of measures."""
+
+
+@pytest.mark.parametrize("cell", OLD_KEYS)
+def test_a_choice_of_measures_has_changed_no_key_and_no_budget(cell: str) -> None:
+    dataset, model, optimizer = cell.split()
+    config = load([f"dataset={dataset}", f"model={model}", f"optimizer={optimizer}"])
+    assert (record_of(config, 0).key, config.epochs) == OLD_KEYS[cell]
+
+
+def test_definition_1_by_its_name_is_the_default() -> None:
+    assert key("optimizer=sgd_salr", "optimizer.salr.measure=ascent_descent") == key("optimizer=sgd_salr")
+
+
+def test_each_measure_is_another_run() -> None:
+    measures = ("null", "gradient_norm", "directional_curvature", "sam", "top_eigenvalue")
+    keys = {key("optimizer=sgd_salr", f"optimizer.salr.measure={name}") for name in measures}
+    keys.add(key("optimizer=sgd_salr", "optimizer.salr.max_factor=5"))
+    keys.add(key("optimizer=sgd_salr", "optimizer.salr.measure=sam", "optimizer.salr.rho=0.1"))
+    assert len(keys) == len(measures) + 2
+
+
 @pytest.mark.parametrize(
     "override",
     [

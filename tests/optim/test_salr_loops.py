@@ -36,7 +36,7 @@ def state(problem: Problem) -> list[Tensor]:
 @every_measure
 @pytest.mark.parametrize("base", [SGD, Adam])
 def test_measure_backward_step_is_step_with_a_closure(name: str, base: type[Optimizer]) -> None:
-    """Bit for bit, with dropout and batch normalisation, although the measurement cannot share the gradient."""
+    """Bit for bit, with dropout and batch normalisation, although no gradient is shared."""
     whole, parts = Problem(), Problem()
     one = SALR(base(whole.parameters, lr=0.1), MEASURES[name]())
     other = SALR(base(parts.parameters, lr=0.1), MEASURES[name]())
