@@ -176,7 +176,7 @@ def _measured_axis(axes: Axes, metric: Metric) -> None:
     """Label the axis. It is logarithmic, so that 0.7 % and 1.8 % can be told apart beside 90 %."""
     axes.set_ylabel("test error (%)" if _error(metric) else metric.label)
     axes.set_yscale("log", nonpositive="clip")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

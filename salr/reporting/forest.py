@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from scipy import stats
 
+from salr.reporting.bootstrap import Aggregate, Interval
 from salr.reporting.figures import COLOURS, save
 from salr.reporting.methods import name_of
 from salr.reporting.metrics import METRICS
@@ -19,44 +20,51 @@ MEASURED, PUBLISHED = COLOURS[0], COLOURS[1]
 
 
 def forest(table: Table, path: Path) -> None:
-    """Draw each measured cell's mean with its 95 % interval, and the published mean; one panel per unit."""
-    shown = [cell for cell in table.cells if cell.values]
-    metrics = list(dict.fromkeys(cell.metric.name for cell in shown))
-    panels = [[cell for cell in shown if cell.metric.name == name] for name in metrics]
-    heights = [len(cells) + 1.5 for cells in panels]
+    """Draw measured means with 95 % intervals beside published ones; a panel per unit and data set."""
+    panels: dict[tuple[str, str], list[Cell]] = {}
+    for cell in table.cells:
+        if cell.values:
+            panels.setdefault((cell.metric.name, cell.wanted.published.dataset), []).append(cell)
+    heights = [len(cells) + 1.5 for cells in panels.values()]
+    size = 8, 1.2 + 0.32 * sum(heights)
     figure, axes = plt.subplots(
-        len(panels),
-        figsize=(8, 1.2 + 0.32 * sum(heights)),
-        layout="constrained",
-        height_ratios=heights,
-        squeeze=False,
+        len(panels), figsize=size, layout="constrained", height_ratios=heights, squeeze=False
     )
-    for part, cells in zip(axes[:, 0], panels, strict=True):
+    for part, cells in zip(axes[:, 0], panels.values(), strict=True):
         _panel(part, cells)
     axes[0, 0].legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1), ncols=2)
     save(figure, path)
 
 
 def aggregates(verdicts: Sequence[Verdict], path: Path) -> None:
-    """Draw the mean difference and the probability of improvement of each claim, over its measured cells."""
-    shown = [each for each in verdicts if each.aggregate is not None]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 1.4 + 0.5 * len(shown)), layout="constrained")
-    names = []
-    for place, each in enumerate(shown):
-        assert each.aggregate is not None
-        for axes, value in ((left, each.aggregate.mean_difference), (right, each.aggregate.improvement)):
-            reach = [[value.value - value.low], [value.high - value.value]]
-            axes.errorbar(value.value, place, xerr=np.maximum(reach, 0), fmt="o", color=MEASURED, capsize=3)
-        names.append(f"({each.claim.letter}) {each.aggregate.cells} comparisons, {_unit(each)}")
-    left.set_yticks(range(len(shown)), names)
-    right.set_yticks(range(len(shown)), [""] * len(shown))
-    left.set(xlabel="mean improvement over cells")
-    right.set(xlabel="probability that a run is better", xlim=(-0.02, 1.02))
-    for axes, neutral in ((left, 0), (right, 0.5)):
-        axes.axvline(neutral, color="grey", linewidth=0.8, linestyle=":")
-        axes.set_ylim(len(shown) - 0.5, -0.5)
-        axes.grid(alpha=0.25, axis="x")
+    """Draw the mean improvement and its probability for each claim; a row of panels per unit."""
+    units: dict[str, list[tuple[str, Aggregate]]] = {}
+    for each in verdicts:
+        if each.aggregate is not None:
+            name = f"({each.claim.letter}) {each.aggregate.cells} comparisons"
+            units.setdefault(each.claim.main_metric, []).append((name, each.aggregate))
+    heights = [len(rows) + 1.5 for rows in units.values()]
+    size = 9, 0.8 + 0.45 * sum(heights)
+    figure, axes = plt.subplots(
+        len(units), 2, figsize=size, layout="constrained", height_ratios=heights, squeeze=False
+    )
+    for (metric, rows), (left, right) in zip(units.items(), axes, strict=True):
+        _intervals(left, [aggregate.mean_difference for _, aggregate in rows], 0)
+        _intervals(right, [aggregate.improvement for _, aggregate in rows], 0.5)
+        left.set_yticks(range(len(rows)), [name for name, _ in rows])
+        right.set_yticks(range(len(rows)), [""] * len(rows))
+        left.set_xlabel(f"mean improvement: {METRICS[metric].label}")
+        right.set(xlabel="probability that a run is better", xlim=(-0.02, 1.02))
     save(figure, path)
+
+
+def _intervals(axes: Axes, intervals: Sequence[Interval], neutral: float) -> None:
+    for place, each in enumerate(intervals):
+        reach = np.maximum([[each.value - each.low], [each.high - each.value]], 0)
+        axes.errorbar(each.value, place, xerr=reach, fmt="o", color=MEASURED, capsize=3)
+    axes.axvline(neutral, color="grey", linewidth=0.8, linestyle=":")
+    axes.set_ylim(len(intervals) - 0.5, -0.5)
+    axes.grid(alpha=0.25, axis="x")
 
 
 def _panel(axes: Axes, cells: Sequence[Cell]) -> None:
@@ -92,8 +100,3 @@ def _reach(value: Estimate) -> float:
     if value.n < 2:
         return 0.0
     return float(stats.t.isf(ALPHA / 2, value.n - 1)) * value.std / float(np.sqrt(value.n))
-
-
-def _unit(verdict: Verdict) -> str:
-    metric = verdict.claim.main_metric
-    return "points of accuracy" if metric == "accuracy_percent" else METRICS[metric].label

@@ -81,10 +81,12 @@ def _list(parts: Sequence[str]) -> str:
 def block(table: Table) -> Block:
     """Return the grid of a table."""
     methods = tuple(dict.fromkeys(cell.wanted.published.method for cell in table.cells))
+    places = by_place(table)
+    several = len({dataset for dataset, _ in places}) > 1
     rows = []
-    for (dataset, network), cells in by_place(table).items():
+    for (dataset, network), cells in places.items():
         squares = tuple(square(cells[method]) if method in cells else None for method in methods)
-        rows.append((f"{dataset} {network}", squares))
+        rows.append((f"{dataset} {network}" if several else network, squares))
     return Block(table.number, tuple(map(name_of, methods)), tuple(rows))
 
 
@@ -97,7 +99,8 @@ def square(cell: Cell) -> Square:
         return Square(None, "–", 0, f"{name}: not measured; {published}")
     gap = value.mean - printed.mean
     about = f"{name}: measured {number(value.mean, value.std, digits)}, n = {value.n}; {published}"
-    return Square(_step(cell, gap), f"{gap:+.{digits}f}", value.n, about)
+    text = f"{gap:+.{digits}f}".replace(f"-{0:.{digits}f}", f"+{0:.{digits}f}")
+    return Square(_step(cell, gap), text, value.n, about)
 
 
 def _step(cell: Cell, gap: float) -> int:

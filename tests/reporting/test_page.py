@@ -124,7 +124,9 @@ def test_nothing_overflows_in_a_real_browser(page: Path, width: int, tmp_path: P
     frame.write_text(
         f"<iframe id=f src='{page.name}' width={width} height=900></iframe><script>f.onload = () => {{"
         "const d = f.contentDocument;"
-        "document.title = d.documentElement.scrollWidth + ' of ' + f.contentWindow.innerWidth + ' images ' + [...d.images].filter(i => i.naturalWidth > 0).length;"
+        "const shown = [...d.images].filter(i => i.naturalWidth > 0).length;"
+        "const widths = d.documentElement.scrollWidth + ' of ' + f.contentWindow.innerWidth;"
+        "document.title = widths + ' images ' + shown;"
         "document.body.append(document.title)}</script>".replace("}}}", "}}")
     )
     command = [

@@ -44,7 +44,7 @@ def two(results: Path, first: list[float], second: list[float], number: int = 1)
 
 
 def test_the_paper_supports_its_claims_by_its_own_numbers() -> None:
-    """All are supported. What speaks against them are exactly the comparisons that its tables print the other way."""
+    """All are supported. Only the comparisons that it prints the other way speak against them."""
     verdicts = by_letter(printed())
     assert {letter: verdict.word for letter, verdict in verdicts.items()} == dict.fromkeys(
         "abcde", Word.SUPPORTED
