@@ -1,6 +1,5 @@
 """One way to evaluate a loss for every algorithm of the library, whatever kind of closure the user writes."""
 
-import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -144,7 +143,7 @@ class Evaluation:
         memory, self._memory = self._memory, None
         if memory is not None and self._holds(memory):
             return memory.loss
-        return self._take(keep=False).loss
+        return self._take()
 
     def gradient(self) -> Tensor:
         """Take the gradient as a call does, but in a way that :meth:`discard` can undo and :meth:`without_trace` can share."""
@@ -196,7 +195,7 @@ class Evaluation:
         memory = self._shared()
         assert memory.before is not None
         after = self._side.snapshot(noise=shared_noise)
-        after.set_gradients_aside(self._side.others)
+        after.set_gradients_aside(self._side.others())
         self._start = [local(parameter).detach().clone() for parameter in self.parameters]
         for parameter in self.parameters:
             parameter.grad = owned(parameter.grad)
@@ -258,29 +257,33 @@ class Evaluation:
     def _shared(self) -> _Memory:
         memory = self._memory
         if memory is None or memory.before is None or not self._holds(memory):
-            memory = self._memory = self._take(keep=True)
+            before = self._side.snapshot()
+            memory = self._memory = self._remember(self._take(before), before)
+            if self._side.misses(self.gradients()[0]):
+                self._find(before)
         return memory
 
-    def _take(self, keep: bool) -> _Memory:
-        """Evaluate the gradient; ``keep`` says whether the state before it will be needed."""
+    def _take(self, before: Snapshot | None = None) -> Tensor:
+        """Take the gradient. Add to the snapshot what the closure is found to change."""
         if self._nothing is not None:
             raise self._nothing
         if self._replay is not None:
-            return _Memory(self._gradient(), [], [], None)
+            return self._gradient()
         first = self.begun is None
-        before = self._side.snapshot() if keep or first else None
         if first:
-            self.begun = before
-        with self._side.watching(*([] if before is None else [before])):
-            try:
-                loss = self._gradient()
-            except NoGradient as nothing:
-                if first:
-                    self._nothing = nothing
-                raise
-        if keep and before is not None and self._side.misses(self.gradients()[0]):
-            self._find(before)
-        return self._remember(loss, before)
+            self.begun = self._side.snapshot() if before is None else before
+        if self._side.complete:
+            return self._gradient_or_nothing(first)
+        with self._side.watching(*({self.begun, before} - {None})):
+            return self._gradient_or_nothing(first)
+
+    def _gradient_or_nothing(self, first: bool) -> Tensor:
+        try:
+            return self._gradient()
+        except NoGradient as nothing:
+            if first:
+                self._nothing = nothing
+            raise
 
     @contextmanager
     def _gradients_set_aside(self) -> Iterator[None]:
@@ -361,7 +364,10 @@ class Evaluation:
         if self._replay is not None:
             self._replay[0].restore(noise=self._replay[1])
         torch.clear_autocast_cache()  # around a whole step it would hold casts of parameters that have moved since
-        _reshard(side.modules)
+        for module in side.sharded:
+            # The root keeps its parameters gathered after a forward pass that no backward pass has followed, and would
+            # not see that the shards have moved since.
+            module.reshard()
         side.measuring = measuring or self.measures_only or self._replay is not None
         try:
             loss = self.closure()
@@ -399,15 +405,3 @@ def _arose_in_differentiation(error: BaseException) -> bool:
     functions = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
     return any(frame.f_code in functions for frame, _ in traceback.walk_tb(error.__traceback__))
 
-
-def _reshard(modules: Iterable[nn.Module]) -> None:
-    """Let sharded modules (FSDP2) gather their parameters anew.
-
-    The root keeps them gathered after a forward pass that no backward pass has followed, and would not see
-    that the shards have moved since.
-    """
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    if fsdp is not None:
-        for module in modules:
-            if isinstance(module, fsdp.FSDPModule):
-                module.reshard()

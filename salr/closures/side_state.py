@@ -3,12 +3,13 @@
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from salr.closures.snapshot import MISSING, Place, Snapshot, is_plain, region, tensors_in
+from salr.closures.snapshot import MISSING, Place, Snapshot, Spot, bound, is_plain, region, tensors_in
 from salr.closures.writes import Writes, storages
 
 
@@ -63,23 +64,27 @@ class SideState:
         """Whether an evaluation has been watched."""
         self.measuring = False
         """Whether the closure is being evaluated for a measurement, and not as a plain step would evaluate it."""
+        self.sharded: list[Any] = []
+        """Those of the modules that gather their parameters for each pass (FSDP2)."""
         self._used: set[int] = set()
         self._followers: set[tuple[int, str]] = set()  # buffers that share a parameter's memory
         self._attributes: list[tuple[nn.Module, str]] = []
         self._written: list[Place] = []
         self._generators: list[Generator] = []
+        self._spots: dict[tuple[int, str], Spot] = {}  # of the last snapshot, by module and name
         self._open: list[Snapshot] = []  # those that what is found from now on belongs to
         for module in [modules] if isinstance(modules, nn.Module) else modules:
             self._add(module)
 
-    @property
-    def others(self) -> Iterator[Tensor]:
-        """Parameters of the modules found that are not the caller's."""
+    def others(self) -> list[Tensor]:
+        """Return the parameters of the modules found that are not the caller's."""
         own = {id(parameter) for parameter in self.parameters}
-        for module in self.modules:
-            for parameter in module.parameters(recurse=False):
-                if id(parameter) not in own:
-                    yield parameter
+        return [
+            parameter
+            for module in self.modules
+            for _, parameter in module._parameters.items()
+            if parameter is not None and id(parameter) not in own
+        ]
 
     def snapshot(self, noise: bool = True) -> Snapshot:
         """Return what the next evaluation may change, as it is now.
@@ -91,10 +96,10 @@ class SideState:
         for module in self.modules:
             self._add_buffers(snapshot, module)
         for module, name in self._attributes:
-            snapshot.add_binding(vars(module), name)
+            self._add_name(snapshot, vars(module), name, id(module))
         for place in self._written:
             if (tensor := place.tensor()) is not None:
-                snapshot.add_tensor(tensor)
+                snapshot.add_values(Spot(tensor))
         return snapshot
 
     def noise(self) -> Snapshot:
@@ -115,7 +120,7 @@ class SideState:
         """
         snapshot = self.snapshot()
         if gradients:
-            snapshot.set_gradients_aside([*self.parameters, *self.others])
+            snapshot.set_gradients_aside([*self.parameters, *self.others()])
         self._open.append(snapshot)
         try:
             yield snapshot
@@ -172,15 +177,30 @@ class SideState:
         for child in new:
             _refuse_flattened(child)
             self.modules[child] = None
+            if hasattr(child, "reshard") and hasattr(child, "unshard"):
+                self.sharded.append(child)
             for name, buffer in child._buffers.items():
                 if buffer is not None and own.intersection(storages(buffer)):
                     self._followers.add((id(child), name))
         return new
 
     def _add_buffers(self, snapshot: Snapshot, module: nn.Module) -> None:
-        for name, _ in module._buffers.items():
+        for name, _ in module._buffers.items():  # noqa: PERF102  (a scripted module's have no keys())
             if not self._followers or (id(module), name) not in self._followers:
-                snapshot.add_binding(module._buffers, name)
+                self._add_name(snapshot, module._buffers, name, id(module))
+
+    def _add_name(self, snapshot: Snapshot, namespace: dict[str, Any], name: str, owner: int) -> None:
+        """Add what a name stands for, with the values of the tensors in it."""
+        value = bound(namespace, name)
+        snapshot.add_binding(namespace, name, value)
+        spot = self._spots.get((owner, name))
+        if spot is not None and spot.tensor is value and spot.is_current():
+            snapshot.add_values(spot)
+            return
+        for tensor in tensors_in(value):
+            snapshot.add_values(spot := Spot(tensor))
+        if spot is not None and spot.tensor is value:
+            self._spots[owner, name] = spot
 
     def _conclude(
         self, writes: Writes, before: dict[nn.Module, dict[str, object]], targets: list[Snapshot]
@@ -198,13 +218,15 @@ class SideState:
                     self._attributes.append((module, name))
                     for snapshot in targets if name in attributes else ():
                         snapshot.add_binding(vars(module), name, value)
-        gradients = [p.grad for p in (*self.parameters, *self.others) if p.grad is not None]
+                        for tensor in tensors_in(value):
+                            snapshot.add_values(Spot(tensor))
+        gradients = [p.grad for p in (*self.parameters, *self.others()) if p.grad is not None]
         taken = {storage for gradient in gradients for storage in storages(gradient)}
         bound = {region(t) for module in self.modules for t in module._buffers.values() if t is not None}
         for tensor in writes.tensors:
             if taken.intersection(storages(tensor)):
                 for snapshot in targets:
-                    snapshot.forget_tensor(tensor)
+                    snapshot.forget_values(tensor)
             elif region(tensor) not in bound and is_plain(tensor):
                 self._written.append(Place(tensor))
         self._generators += [

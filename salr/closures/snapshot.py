@@ -20,22 +20,19 @@ Binding = tuple[MutableMapping[str, Any], str, object]
 class Snapshot:
     """What was added, as it was then; :meth:`restore` puts it back as often as needed.
 
-    A tensor comes back as the same object: with its values, and with its shape and memory if these have
-        changed. Its
-    version counter is not touched, so that a graph from before stays usable.
+    A tensor comes back as the same object: with its values, and with its shape and memory if these have changed.
+    Its version counter is not touched, so that a graph from before stays usable.
     """
 
     def __init__(self) -> None:
         self._bindings: list[Binding] = []
-        self._values: dict[object, _Values] = {}
+        self._spots: list[Spot] = []
+        self._copies: list[Tensor] = []
         self._generators: list[tuple[Generator | torch.device, Tensor]] = []
         self._gradients: dict[int, tuple[Tensor, Tensor | None]] | None = None
 
     def add_default_generators(self, devices: Iterable[torch.device]) -> None:
-        """Add torch's default generators:
-
-        the CPU's, and those of the given accelerators. Nothing waits for a device.
-        """
+        """Add torch's default generators: the CPU's, and those of the given accelerators. Nothing waits for a device."""
         self._generators.append((torch.device("cpu"), torch.get_rng_state()))
         for device in devices:
             if device.type not in ("cpu", "meta"):
@@ -46,18 +43,14 @@ class Snapshot:
         """Add a generator that is not a default one."""
         self._generators.append((generator, generator.get_state()))
 
-    def add_binding(self, namespace: MutableMapping[str, Any], name: str, value: object = MISSING) -> None:
-        """Add what a name stands for (by default its present value), with the values of the tensors in it."""
-        if value is MISSING:
-            value = _bound(namespace, name)
+    def add_binding(self, namespace: MutableMapping[str, Any], name: str, value: object) -> None:
+        """Add what a name stands for, without the values of the tensors in it."""
         self._bindings.append((namespace, name, value))
-        for tensor in tensors_in(value):
-            self.add_tensor(tensor)
 
-    def add_tensor(self, tensor: Tensor) -> None:
-        """Add the values of a tensor, once."""
-        if not is_lazy(tensor) and (key := region(tensor)) not in self._values:
-            self._values[key] = _Values(tensor)
+    def add_values(self, spot: "Spot") -> None:
+        """Add the values of a tensor."""
+        self._spots.append(spot)
+        self._copies.append(spot.place.clone())
 
     def set_gradients_aside(self, parameters: Iterable[Tensor]) -> None:
         """Add the gradients of parameters and set them to None."""
@@ -72,17 +65,26 @@ class Snapshot:
         if self._gradients is not None:
             self.set_gradients_aside(parameters)
 
+    def holds(self, tensor: Tensor) -> bool:
+        """Return whether the values of the same part of memory have been added."""
+        wanted = region(tensor)
+        return any(region(spot.tensor) == wanted for spot in self._spots)
+
     def forget_bindings(self, wrong: Callable[[object], bool]) -> None:
         """Leave out the bindings that have changed since, and whose present value is ``wrong``."""
         self._bindings = [
             (namespace, name, value)
             for namespace, name, value in self._bindings
-            if (present := _bound(namespace, name)) is value or not wrong(present)
+            if (present := bound(namespace, name)) is value or not wrong(present)
         ]
 
-    def forget_tensor(self, tensor: Tensor) -> None:
-        """Leave out the values of a tensor."""
-        self._values.pop(region(tensor), None)
+    def forget_values(self, tensor: Tensor) -> None:
+        """Leave out the values of a part of memory."""
+        wrong = region(tensor)
+        kept = [
+            pair for pair in zip(self._spots, self._copies, strict=True) if region(pair[0].tensor) != wrong
+        ]
+        self._spots, self._copies = [spot for spot, _ in kept], [copy for _, copy in kept]
 
     def restore(self, noise: bool = True) -> None:
         """Put everything back.
@@ -91,60 +93,59 @@ class Snapshot:
             noise: put back the generators, too.
         """
         if noise:
-            for generator, state in self._generators:
-                if isinstance(generator, Generator):
-                    generator.set_state(state)
-                elif generator.type == "cpu":
-                    torch.set_rng_state(state)
-                else:
-                    torch.get_device_module(generator).set_rng_state(state, generator)
+            self._restore_generators()
         for namespace, name, value in self._bindings:
-            if _bound(namespace, name) is not value and value is not MISSING:
+            if bound(namespace, name) is not value and value is not MISSING:
                 namespace[name] = value
-        groups: dict[object, tuple[list[Tensor], list[Tensor]]] = {}
-        for values in self._values.values():
-            values.restore(groups)
-        with torch.no_grad():
-            for places, copies in groups.values():
-                torch._foreach_copy_(places, copies)
+        if self._spots:
+            self._restore_values()
         for parameter, gradient in (self._gradients or {}).values():
             parameter.grad = gradient
 
+    def _restore_generators(self) -> None:
+        for generator, state in self._generators:
+            if isinstance(generator, Generator):
+                generator.set_state(state)
+            elif generator.type == "cpu":
+                torch.set_rng_state(state)
+            else:
+                torch.get_device_module(generator).set_rng_state(state, generator)
 
-class _Values:
-    """A tensor's values, shape and memory."""
+    def _restore_values(self) -> None:
+        plain: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+        with torch.no_grad():
+            for spot, copy in zip(self._spots, self._copies, strict=True):
+                if not spot.plain:
+                    spot.tensor.copy_(copy)
+                    continue
+                if not spot.is_current():
+                    spot.shard.data = spot.as_it_was
+                places, copies = plain.setdefault(copy.dtype, ([], []))
+                places.append(spot.place)
+                copies.append(copy)
+            for places, copies in plain.values():
+                torch._foreach_copy_(places, copies)
 
-    __slots__ = ("_as_it_was", "_copy", "_layout", "_place", "_tensor", "_version")
 
-    _place: Tensor | None
+class Spot:
+    """A tensor with its shape and memory, as they were.
+
+    Attributes:
+        tensor: the tensor.
+        plain: whether its values lie in one piece of memory that can be written to through a view.
+        place: a view of them that can be written to without touching the tensor's version counter.
+    """
+
+    __slots__ = ("as_it_was", "place", "plain", "shard", "tensor")
 
     def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor
-        if is_plain(tensor):
-            self._as_it_was = local(tensor).data  # its own shape and version counter, the same memory
-            self._place = _without_repetition(self._as_it_was)
-            self._copy = self._place.clone()
-            self._layout = _layout(self._as_it_was)
-        else:
-            self._place = None
-            self._copy, self._version = tensor.detach().clone(), tensor._version
+        self.tensor, self.shard, self.plain = tensor, local(tensor), is_plain(tensor)
+        self.as_it_was = self.shard.data if self.plain else tensor.detach()
+        self.place = without_repetition(self.as_it_was) if self.plain else self.as_it_was
 
-    def restore(self, groups: dict[object, tuple[list[Tensor], list[Tensor]]]) -> None:
-        """Put the shape back at once, and the values by adding them to the groups, which are copied together."""
-        if self._place is None:
-            if self._tensor._version != self._version:
-                with torch.no_grad():
-                    self._tensor.copy_(self._copy)
-            return
-        if _layout(local(self._tensor)) != self._layout:
-            local(self._tensor).data = self._as_it_was
-        places, copies = groups.setdefault((self._place.dtype, self._place.device), ([], []))
-        places.append(self._place)
-        copies.append(self._copy)
-
-
-def _bound(namespace: MutableMapping[str, Any], name: str) -> object:
-    return namespace[name] if name in namespace else MISSING  # a scripted module's buffers have no get()
+    def is_current(self) -> bool:
+        """Return whether the tensor still has that shape and memory."""
+        return self.shard.is_set_to(self.as_it_was)
 
 
 class Place:
@@ -152,11 +153,8 @@ class Place:
 
     def __init__(self, tensor: Tensor) -> None:
         whole = local(tensor)
-        self._storage, self._dtype, self._device = (
-            StorageWeakRef(whole.untyped_storage()),
-            whole.dtype,
-            whole.device,
-        )
+        self._storage = StorageWeakRef(whole.untyped_storage())
+        self._dtype, self._device = whole.dtype, whole.device
         self._extent = whole.storage_offset(), whole.shape, whole.stride()
 
     def tensor(self) -> Tensor | None:
@@ -167,29 +165,28 @@ class Place:
         return torch.empty(0, dtype=self._dtype, device=self._device).set_(storage, *self._extent)
 
 
+def bound(namespace: MutableMapping[str, Any], name: str) -> object:
+    """Return what a name stands for. (A scripted module's buffers have no ``get``.)"""
+    return namespace[name] if name in namespace else MISSING  # noqa: SIM401
+
+
 def region(tensor: Tensor) -> object:
     """Return what is the same for all tensors that are the same part of memory."""
     if not is_plain(tensor) or not tensor.numel():
         return id(tensor)
-    place = _without_repetition(local(tensor))
-    return place.device, place.dtype, *_layout(place)
+    place = without_repetition(local(tensor))
+    return place.device, place.dtype, place.data_ptr(), place.shape, place.stride()
 
 
 def is_plain(tensor: Tensor) -> bool:
     """Return whether the values lie in one piece of memory that can be written to through a view."""
     whole = local(tensor)
-    return whole.layout is torch.strided and not whole.is_nested and not is_traceable_wrapper_subclass(whole)
+    simple = whole.layout is torch.strided and not whole.is_nested
+    return simple and (type(whole) is Tensor or not is_traceable_wrapper_subclass(whole))
 
 
-def _layout(tensor: Tensor) -> tuple[int, torch.Size, tuple[int, ...]]:
-    return tensor.data_ptr(), tensor.shape, tensor.stride()
-
-
-def _without_repetition(tensor: Tensor) -> Tensor:
-    """Return a view with every element of an expanded tensor once;
-
-    torch refuses to write to the tensor itself.
-    """
+def without_repetition(tensor: Tensor) -> Tensor:
+    """Return a view with every element of an expanded tensor once; torch refuses to write to the tensor itself."""
     if not tensor.is_contiguous():
         for dimension, stride in enumerate(tensor.stride()):
             if stride == 0 and tensor.shape[dimension] > 1:
@@ -198,17 +195,14 @@ def _without_repetition(tensor: Tensor) -> Tensor:
 
 
 def owned(gradient: Tensor | None) -> Tensor | None:
-    """Return a copy of a view:
-
-    it belongs to somebody else's storage (DDP's buckets), which the next gradient overwrites.
-    """
+    """Return a copy of a view: it is part of others' memory (DDP's buckets), which the next gradient overwrites."""
     return gradient.clone() if gradient is not None and gradient._is_view() else gradient
 
 
 def tensors_in(value: object) -> list[Tensor]:
-    """Return the tensors of a value: itself, or those of a tuple and its tuples."""
+    """Return the tensors of a value that have values: itself, or those of a tuple and its tuples."""
     if isinstance(value, Tensor):
-        return [value]
+        return [] if is_lazy(value) else [value]
     if isinstance(value, tuple):
         return [tensor for part in value for tensor in tensors_in(part)]
     return []

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Generator, Tensor
 
+PLAIN = (Tensor, torch.nn.Parameter)
 HALF = (torch.float16, torch.bfloat16)
 
 
@@ -21,6 +22,8 @@ def local(tensor: Tensor) -> Tensor:
 
     any other tensor itself.
     """
+    if type(tensor) in PLAIN:
+        return tensor
     shard: Tensor = getattr(tensor, "_local_tensor", tensor)
     return shard
 

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
-from salr.closures.snapshot import Snapshot, region, tensors_in
+from salr.closures.snapshot import Snapshot, Spot, region, tensors_in
 
 UNDECLARED = ("running_mean", "running_var")
 """Arguments that operations of batch normalisation change in place although their schema does not say so."""
@@ -71,7 +71,8 @@ class Writes(TorchDispatchMode):
         self._seen.add(region(whole))
         self.tensors.append(whole)
         for snapshot in self._snapshots:
-            snapshot.add_tensor(whole)
+            if not snapshot.holds(whole):
+                snapshot.add_values(Spot(whole))
 
 
 def storages(value: object) -> list[int]:

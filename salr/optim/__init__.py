@@ -1,4 +1,7 @@
-"""Optimizers that seek flat minima, each a wrapper around any ``torch.optim`` optimizer. Nothing here needs more than torch."""
+"""Optimizers that seek flat minima, each a wrapper around any ``torch.optim`` optimizer.
+
+Nothing here needs more than torch.
+"""
 
 from salr.optim.averaging import WeightAverage, cyclic_rate, recompute_batch_statistics
 from salr.optim.local_entropy import LocalEntropy

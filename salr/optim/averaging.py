@@ -1,4 +1,7 @@
-"""Stochastic weight averaging (Izmailov et al. 2018) on ``torch.optim.swa_utils``, with what it does not have."""
+"""Stochastic weight averaging (Izmailov et al.
+
+2018) on ``torch.optim.swa_utils``, with what it does not have.
+"""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -15,9 +18,9 @@ T = TypeVar("T")
 class WeightAverage:
     """The mean of a model's parameters over the moments at which ``update`` was called.
 
-    The averaged network is ``model``, a copy. Its batch statistics belong to no weights until :func:`recompute_batch_statistics`
-    has taken them; do so before every evaluation. The paper averages from three quarters of the epochs on, once a cycle
-    (appendix D).
+    The averaged network is ``model``, a copy. Its batch statistics belong to no weights until
+    :func:`recompute_batch_statistics` has taken them; do so before every evaluation. The paper averages from
+    three quarters of the epochs on, once a cycle (appendix D).
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -61,7 +64,8 @@ def recompute_batch_statistics(
 ) -> None:
     """Replaces the running statistics of all batch normalisation by those of the given batches, a plain mean over batches.
 
-    Only the normalising layers are in training mode meanwhile: dropout is off, as it is when the statistics are used (Entropy-SGD's
+    Only the normalising layers are in training mode meanwhile: dropout is off, as it is when the statistics
+        are used (Entropy-SGD's
     code does the same before each test). Modes and momenta come out as they were.
 
     Args:

@@ -125,7 +125,7 @@ class LocalEntropy(Wrapper):
         torch._foreach_add_(change, torch._foreach_sub(moved, start), alpha=self.current_scope)
         torch._foreach_mul_(change, -self.inner_lr)
         if self.noise > 0:
-            noise = [drawn_alike(parameter, torch.randn_like) for parameter in used]
+            noise = drawn_alike(used, torch.randn_like)
             torch._foreach_add_(change, noise, alpha=self.noise * math.sqrt(2 * self.inner_lr))
         torch._foreach_add_(moved, change)
 

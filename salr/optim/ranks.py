@@ -25,24 +25,30 @@ def take_from_first_rank(values: Iterable[Tensor]) -> None:
             distributed.broadcast(value, 0)
 
 
-def drawn_alike(parameter: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
-    """Return noise for a parameter, the same on all ranks; for a sharded one (DTensor), this rank's shard of it.
+def drawn_alike(parameters: Iterable[Tensor], draw: Callable[[Tensor], Tensor]) -> list[Tensor]:
+    """Return noise for each parameter, the same on all ranks; for a sharded one (DTensor), this rank's shard of it.
 
     Args:
-        parameter: what the noise is for.
-        draw: returns the noise for a whole tensor of the parameter's shape, type and device, whose values it
-            must not read.
+        parameters: what the noise is for.
+        draw: returns the noise for a whole parameter; of a sharded one it is handed a tensor of its shape, type and
+            device, whose values it must not read.
     """
-    mesh = getattr(parameter, "device_mesh", None)
-    whole = (
-        torch.empty(parameter.shape, dtype=parameter.dtype, device=local(parameter).device)
-        if mesh
-        else parameter
-    )
+    noise, common = [], []
+    for parameter in parameters:
+        if local(parameter) is parameter:
+            noise.append(draw(parameter))
+            common.append(noise[-1])
+        else:
+            noise.append(_shard_of_noise(parameter, draw))
+    take_from_first_rank(common)
+    return noise
+
+
+def _shard_of_noise(parameter: Tensor, draw: Callable[[Tensor], Tensor]) -> Tensor:
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(parameter, DTensor)
+    whole = torch.empty(parameter.shape, dtype=parameter.dtype, device=local(parameter).device)
     noise = draw(whole)
     take_from_first_rank([noise])
-    if mesh is None:
-        return noise
-    from torch.distributed.tensor import distribute_tensor
-
-    return local(distribute_tensor(noise, mesh, parameter.placements))  # type: ignore[attr-defined]
+    return local(distribute_tensor(noise, parameter.device_mesh, parameter.placements))

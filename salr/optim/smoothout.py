@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from salr.checks import check_positive
 from salr.closures import Evaluation
-from salr.closures.vectors import copy_into, local
+from salr.closures.vectors import copy_into, like_shard, local
 from salr.optim.ranks import drawn_alike
 from salr.optim.wrapper import Wrapper
 
@@ -65,7 +65,7 @@ class SmoothOut(Wrapper):
         pairs = zip(self.parameters, self._spared, strict=True)
         perturbed = [parameter for parameter, spared in pairs if not spared and parameter.requires_grad]
         start = [local(parameter).clone() for parameter in perturbed]
-        noise = [self._noise(parameter) for parameter in perturbed]
+        noise = self._noise(perturbed)
         if perturbed:
             torch._foreach_add_([local(parameter) for parameter in perturbed], noise)
         try:
@@ -73,19 +73,18 @@ class SmoothOut(Wrapper):
         finally:
             copy_into(perturbed, start)
 
-    def _noise(self, parameter: Tensor) -> Tensor:
-        """Return the noise for a parameter, or for this rank's shard of it."""
-        whole = parameter.full_tensor() if self.adaptive and hasattr(parameter, "full_tensor") else parameter
+    def _noise(self, parameters: list[Tensor]) -> list[Tensor]:
+        """Return the noise for the parameters, or for this rank's shards of them."""
+        noise = drawn_alike(parameters, self._uniform)
+        if not self.adaptive:
+            return noise
+        pairs = zip(noise, parameters, strict=True)
+        return [local(self._rescaled(like_shard(parameter, drawn), parameter)) for drawn, parameter in pairs]
 
-        def draw(like: Tensor) -> Tensor:
-            noise = (
-                torch.view_as_real(torch.empty_like(like)) if like.is_complex() else torch.empty_like(like)
-            )
-            noise.uniform_(-self.radius, self.radius)
-            noise = torch.view_as_complex(noise) if like.is_complex() else noise
-            return self._rescaled(noise, whole) if self.adaptive else noise
-
-        return drawn_alike(parameter, draw)
+    def _uniform(self, like: Tensor) -> Tensor:
+        noise = torch.empty_like(like)
+        (torch.view_as_real(noise) if noise.is_complex() else noise).uniform_(-self.radius, self.radius)
+        return noise
 
     def _rescaled(self, noise: Tensor, parameter: Tensor) -> Tensor:
         """Return the noise of each filter with a times the filter's norm."""
