@@ -7,6 +7,8 @@ SEEDS    = 30
 PRESET   = paper
 NETWORKS =
 LAUNCHER = local
+# The most jobs that a launcher is given; empty: 1000.
+JOBS     =
 TABLES   = $(foreach number,1 2 3 4 5 6 7 8 9,table$(number))
 WORKERS = auto
 PY      = .venv/bin/python
@@ -15,7 +17,7 @@ comma   = ,
 PYTHONS = $(or $(PYTHON),python3 python3.13 python3.12 python3.11)
 SHELL   = /bin/sh
 TABLE   = $(PY) scripts/table.py $(1) --seeds '$(SEEDS)' --preset $(PRESET) --networks '$(NETWORKS)' \
-          --launcher $(LAUNCHER) --override $(ARGS)
+          --launcher $(LAUNCHER) $(if $(JOBS),--jobs $(JOBS)) --override $(ARGS)
 
 # A command named python3.12 may exist and still not run, or lack venv. So each one is tried.
 SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))

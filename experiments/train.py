@@ -33,7 +33,7 @@ Examples:
   python train.py dataset=cifar10 model=resnet18 optimizer=sgd_salr seeds=5
   python train.py -m dataset=mnist model=lenet,mnistfc optimizer=sgd,sgd_salr seeds=3
   python train.py experiment=table1 seeds=3 trainer.precision=bf16
-  python train.py --cfg job optimizer=sgd_salr        print the whole configuration, train nothing
+  python train.py --cfg job --resolve optimizer=sgd_salr    print the configuration, train nothing
 
 A finished run is skipped, an interrupted one is resumed. Exit code: 0 all finished, 1 a run failed, 2 wrong
 input, 3 a run diverged, 4 another process trains a run, 130 interrupted.
