@@ -5,6 +5,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any
@@ -147,6 +148,7 @@ class _Worker:
         self.process: SpawnProcess = context.Process(
             target=_serve, args=(work, shared, threads, theirs), daemon=True
         )
+        resource_tracker.ensure_running()  # its first start would end the delay
         with held_back():
             self.process.start()
         theirs.close()  # otherwise the pipe would outlive the worker

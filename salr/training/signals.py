@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -45,10 +44,14 @@ def interrupt_once() -> None:
     started with SIGINT ignored, as shell scripts start their background jobs, SIGINT stays ignored.
     """
 
-    def interrupt(*_: object) -> NoReturn:
-        for name in SIGNALS:
-            signal.signal(name, signal.SIG_IGN)
-        raise KeyboardInterrupt
+    raised = False
+
+    def interrupt(*_: object) -> None:
+        # The handler stays. If a pending signal were ignored from now on, Python would print a traceback.
+        nonlocal raised
+        if not raised:
+            raised = True
+            raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:

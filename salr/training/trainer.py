@@ -171,7 +171,7 @@ class Trainer:
         optimizer: Any = self.parts.optimizer
         parameters: list[Tensor] = [each for each in self.parts.model.parameters() if each.requires_grad]
         closure = self._closure(stream, parameters)
-        if isinstance(optimizer, Wrapper):
+        if isinstance(self.parts.optimizer, Wrapper):
             return lambda: optimizer.step(closure, stream.advance)
         # The optimizers of torch expect the closure to call backward.
         return lambda: optimizer.step(Evaluation(closure, parameters))

@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import resource
 import signal
+import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +24,7 @@ from salr.training import (
     sigterm_interrupts,
 )
 from salr.training.pool import _Worker
+from salr.training.signals import SIGNALS, held_back, interrupt_once
 from tests.helpers.commands import gone, until
 
 Shared = tuple[Path, Tensor]
@@ -178,7 +181,7 @@ def test_runs_without_memory_are_trained_again_with_half_as_many_beside_them(tmp
     failed = [event for event in events if event.state == "failed"]
     assert len(failed) == len(waiting) + 1  # seed 1 alone
     for event in failed:
-        expected = "out of memory: expected a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers (RuntimeError: "
+        expected = "out of memory: try a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers (RuntimeError: "
         assert event.text.startswith(expected)
         assert "can't allocate memory" in event.text
 
@@ -236,6 +239,42 @@ def test_an_interrupt_while_a_process_starts_is_kept_until_it_can_answer(
     assert worker.process.exitcode == 0
     assert capfd.readouterr().err == ""
     worker.close()
+
+
+def test_a_worker_ignores_ctrl_c_if_its_parent_does(tmp_path: Path) -> None:
+    """A shell script starts its background jobs so. The parent can still stop the worker."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        worker = _Worker(patient, (tmp_path, torch.zeros(1)), threads=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    worker.give(0)
+    (pid,) = until(lambda: pids(tmp_path))
+    os.kill(pid, signal.SIGINT)
+    time.sleep(0.2)
+    assert marks(tmp_path, "ending") == []
+    worker.interrupt()
+    worker.process.join(60)
+    assert worker.process.exitcode == 0
+    assert len(marks(tmp_path, "ended")) == 1
+    worker.close()
+
+
+def test_two_signals_at_once_are_one_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
+    unraisable: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", unraisable.append)
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    try:
+        with held_back():
+            for number in SIGNALS:
+                signal.pthread_kill(threading.get_ident(), number)
+            with pytest.raises(KeyboardInterrupt):
+                interrupt_once()
+            assert signal.sigpending() == set()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert unraisable == []
 
 
 def test_a_termination_is_an_interrupt_for_a_while() -> None:
