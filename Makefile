@@ -23,7 +23,7 @@ TABLE   = $(PY) scripts/table.py $(1) --seeds '$(SEEDS)' --preset $(PRESET) --ne
 SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo train test soak lint format data tables $(TABLES) figure3 figure4 plan report bench \
+.PHONY: help setup demo train test soak lint format data tables $(TABLES) figure3 figure4 plan runs report bench \
         wandb-sync clean
 
 help:  ## list the targets
@@ -89,6 +89,9 @@ figure4: $(STAMP)  ## train what Figure 4 shows, the All-CNN-BN row of Table 2, 
 
 plan: $(STAMP)  ## show what the tables still cost, in runs, gradient calls and time on this device
 	$(call TABLE,all --plan)
+
+runs: $(STAMP)  ## list the cells below results/: seeds done, mean, deviation, options (ARGS="dataset=mnist")
+	$(PY) scripts/runs.py $(ARGS)
 
 report: $(STAMP)  ## make tables, figures and results/report.html from the records
 	$(PY) scripts/report.py --seeds '$(SEEDS)' --preset $(PRESET) --override $(ARGS)
