@@ -99,8 +99,8 @@ report: $(STAMP)  ## make tables, figures and results/report.html from the recor
 bench: $(STAMP)  ## time every optimizer beside a plain loop, into results/bench/
 	$(PY) -m scripts.bench $(ARGS)
 
-wandb-sync: $(STAMP)  ## upload the runs that W&B kept offline
-	$(PY) -m wandb sync --sync-all results/wandb/wandb $(ARGS)
+wandb-sync: $(STAMP)  ## upload the runs that W&B has kept offline (ARGS="results=DIR")
+	$(PY) scripts/wandb_sync.py $(ARGS)
 
 clean:  ## remove caches and builds; keep data, results and .venv
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

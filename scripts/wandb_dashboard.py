@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Builds a table's workspace in Weights & Biases as code: its runs by their tag, grouped by cell, mean ± standard deviation.
+"""Build a table's workspace in Weights & Biases: its runs by tag, grouped by cell, mean ± standard deviation.
 
 python scripts/wandb_dashboard.py 1 --entity me            needs `wandb login` and the extra dashboard
 """
@@ -11,9 +11,18 @@ from experiments.paper.published import TABLES
 from experiments.paper.tables import PRESETS, tag
 from experiments.schema import ConfigError
 
-METRICS = {4: ("sharpness",), 5: ("test_perplexity", "test_loss"), 6: ("test_perplexity",), 7: ("test_loss",)}
-"""What a table is about, where that is not accuracy; the test loss of a character is what the paper prints for War and Peace.
-Table 4's own measure is taken after training and is in the records; W&B has what SALR measured while it trained."""
+METRICS = {
+    4: ("ascent_descent", "keskar_percent"),
+    5: ("test_perplexity", "test_loss"),
+    6: ("test_perplexity",),
+    7: ("test_loss",),
+}
+"""What a table is about, if it is not accuracy. Table 4's measures are taken after training: no curves."""
+
+CURVES = ("test_accuracy", "test_perplexity", "test_loss", "train_loss", "lr_factor", "median_sharpness")
+"""What runs log in every epoch; the factor and the sharpness are logged by SALR methods."""
+
+TEXTS = (5, 6, 7)
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +45,7 @@ def main(arguments: list[str]) -> int:
 
 
 def workspace(number: int, preset: str, entity: str, project: str) -> Any:
-    """The view of a table's runs, a wandb_workspaces.workspaces.Workspace; nothing is sent."""
+    """Return the view of a table's runs, a ``wandb_workspaces.workspaces.Workspace``. Nothing is sent."""
     import wandb_workspaces.workspaces as ws
     from wandb_workspaces.reports.v2.interface import BarPlot, LinePlot
 
@@ -44,7 +53,8 @@ def workspace(number: int, preset: str, entity: str, project: str) -> Any:
     spread: dict[str, Any] = {"aggregate": True, "groupby_aggfunc": "mean", "groupby_rangefunc": "stddev"}
     lines = [
         LinePlot(title=f"{name} over {x}", x=x, y=[name], **spread)
-        for name in dict.fromkeys((*metrics, "test_loss", "train_loss"))
+        for name in CURVES
+        if name != ("test_accuracy" if number in TEXTS else "test_perplexity")
         for x in ("gradient_calls", "epoch")
     ]
     bars = [BarPlot(title=f"{metric} at the end", metrics=[metric], **spread) for metric in metrics]

@@ -1,7 +1,7 @@
-"""What a cell's seeds came to, from their records."""
+"""The mean and deviation of a cell's seeds, from their records."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,18 +20,18 @@ class CellSummary:
 
     @property
     def headline(self) -> str | None:
-        """The metric that the cell is judged by; None where nothing has finished."""
+        """The metric that the cell is judged by; None if nothing has finished."""
         return next((name for name in HEADLINES if self.rows and name in self.rows[0]), None)
 
     def mean_std(self, name: str) -> tuple[float, float]:
-        """Mean and sample standard deviation (n − 1) over the finished runs; NaN where there are too few."""
+        """Return mean and sample standard deviation over the finished runs; NaN if there are too few."""
         values = [row[name] for row in self.rows]
         mean = statistics.fmean(values) if values else float("nan")
         return mean, statistics.stdev(values) if len(values) > 1 else float("nan")
 
 
 def summarise(name: str, runs: Iterable[Run]) -> CellSummary:
-    """Reads the records; a run that has not finished is counted in ``states`` and its numbers stay out."""
+    """Read the records. A run that has not finished counts in ``states`` only."""
     states: dict[str, int] = {}
     rows = []
     for run in runs:
@@ -43,15 +43,18 @@ def summarise(name: str, runs: Iterable[Run]) -> CellSummary:
 
 
 def text_table(cells: Sequence[CellSummary]) -> str:
-    """Mean, standard deviation, n, gradient calls and seconds of each cell, in columns."""
-    header = ("cell", "metric", "mean", "std", "n", "epochs", "gradient calls", "seconds a run", "others")
-    lines = [header, *(_line(cell) for cell in cells)]
+    """Return mean, standard deviation, n, gradient calls and seconds of each cell, in columns."""
+    header = ("cell", "metric", "mean", "std", "n", "epochs", "gradient calls", "seconds per run", "others")
+    return aligned([header, *(_line(cell) for cell in cells)], left=(0, 1, 8))
+
+
+def aligned(lines: Sequence[Sequence[str]], left: Collection[int]) -> str:
+    """Return lines of texts in columns; those named in ``left`` begin at the left."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    left = {0, 1, 8}
     padded = [
         [
-            cell.ljust(width) if at in left else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+            text.ljust(width) if place in left else text.rjust(width)
+            for place, (text, width) in enumerate(zip(line, widths, strict=True))
         ]
         for line in lines
     ]

@@ -1,4 +1,4 @@
-"""The workspace of a table, judged by the specification that would be sent; nothing is."""
+"""The workspace of a table, judged by the specification that would be sent. Nothing is sent."""
 
 import socket
 import sys
@@ -6,8 +6,12 @@ from typing import NoReturn
 
 import pytest
 
-from experiments.paper.tables import TABLES
+from experiments.cli import attempt
+from experiments.paper.published import TABLES
 from scripts.wandb_dashboard import main, workspace
+
+LOGGED_BY_ALL = {"test_accuracy", "test_perplexity", "test_loss", "train_loss"}
+"""By the methods of image or of text data sets."""
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +43,7 @@ def test_a_tables_runs_are_grouped_by_cell_with_mean_and_std(number: int, preset
     lines = [panel for panel in shown if "Line" in panel.view_type]
     assert len(bars) + len(lines) == len(shown)
     metrics = {
-        4: ["sharpness"],
+        4: ["ascent_descent", "keskar_percent"],
         5: ["test_perplexity", "test_loss"],
         6: ["test_perplexity"],
         7: ["test_loss"],
@@ -48,13 +52,17 @@ def test_a_tables_runs_are_grouped_by_cell_with_mean_and_std(number: int, preset
         [metric] for metric in metrics.get(number, ["test_accuracy"])
     ]
     assert {panel.config.x_axis for panel in lines} == {"gradient_calls", "epoch"}
+    drawn = {name for panel in lines for name in panel.config.metrics}
+    curve = "test_perplexity" if number in (5, 6, 7) else "test_accuracy"
+    assert drawn == {curve, "test_loss", "train_loss", "lr_factor", "median_sharpness"}
+    assert drawn - {"lr_factor", "median_sharpness"} <= LOGGED_BY_ALL
 
 
 def test_without_the_package_one_line_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb_workspaces", None)
-    assert main(["1", "--entity", "me"]) == 2
+    assert attempt(lambda: main(["1", "--entity", "me"])) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "-e '.[dashboard]'" in error
@@ -66,7 +74,7 @@ def test_without_a_login_one_line_says_so(
     pytest.importorskip("wandb_workspaces", reason="needs wandb-workspaces: the extra dashboard")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path_factory.mktemp("home") / "netrc"))
-    assert main(["1", "--entity", "me"]) == 2
+    assert attempt(lambda: main(["1", "--entity", "me"])) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "wandb login" in error
