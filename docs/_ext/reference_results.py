@@ -1,0 +1,178 @@
+"""Tables of what the project has measured, made from the files of ``results/reference/`` whenever pages are built.
+
+``python docs/_ext/reference_results.py`` writes the same tables into README.md, between the marks
+``<!-- results -->`` and ``<!-- end of results -->`` and likewise for ``costs``. A test checks that they are there.
+"""
+
+import csv
+import re
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))  # run as a script, it finds the project's packages
+
+from salr.reporting.methods import name_of  # noqa: E402
+
+REFERENCE = ROOT / "results" / "reference"
+SECONDS_A_CALL = 0.01
+"""What a gradient call is taken to last where times are compared."""
+
+HOUR, DAY = 3600, 86400
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    """Return the rows of a file of ``results/reference/``."""
+    with (REFERENCE / name).open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """Return a table; columns after the first two are aligned to the right."""
+    marks = ["---" if place < 2 else "---:" for place in range(len(head))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, marks, *lines))
+
+
+def results() -> str:
+    """Return every cell that has been measured, beside what the paper prints, and the tested differences."""
+    parts = [_measured(path.name) for path in sorted((REFERENCE / "tables").glob("table[0-9].csv"))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _measured(name: str) -> str:
+    cells = [row for row in rows(f"tables/{name}") if int(row["n"] or 0) > 0]
+    if not cells:
+        return ""
+    table = [
+        (
+            f"{cell['network']}, {cell['dataset']}",
+            name_of(cell["method"]),
+            cell["epochs"],
+            _mean(cell["mean"], cell["std"]),
+            cell["n"],
+            _mean(cell["published_mean"], cell["published_std"]),
+        )
+        for cell in cells
+    ]
+    head = ("network, data", "method", "epochs", "measured", "seeds", "published")
+    text = f"Table {cells[0]['table']}, {_words(cells[0]['metric'])}, mean (standard deviation):\n\n"
+    return text + markdown(head, table) + "\n\n" + differences(name.replace(".csv", "_differences.csv"))
+
+
+def differences(name: str) -> str:
+    """Return one line for each difference between methods that has been tested, with its interval."""
+    lines = []
+    for row in rows(f"tables/{name}"):
+        if not row["difference"]:
+            continue
+        low, high = sorted((float(row["low_95"]), float(row["high_95"])))
+        lines.append(
+            f"- {row['network']}, {name_of(row['method'])} minus {name_of(row['against'])}: "
+            f"{float(row['difference']):+.2f}, 95 % interval {low:+.2f} to {high:+.2f}, {row['n']} seeds."
+        )
+    return "\n".join(lines)
+
+
+def costs(seeds: int = 30) -> str:
+    """Return what each table takes at the paper's budgets, counted from the configurations."""
+    from experiments.jobs import cut, makespan
+    from experiments.paper.published import CAPTIONS
+    from experiments.paper.tables import cells_of_tables
+    from experiments.plan import plan
+
+    lines = []
+    nowhere = f"results={ROOT / 'results' / 'none'}"  # no record there: everything is left
+    for number, cells in cells_of_tables(list(CAPTIONS), "paper", [f"seeds={seeds}", nowhere]).items():
+        plans = plan(cells)
+        jobs = cut(plans, {each.network: SECONDS_A_CALL for each in plans})
+        calls = sum(each.left for each in plans)
+        lines.append(
+            (
+                str(number),
+                CAPTIONS[number],
+                str(sum(each.runs for each in plans)),
+                f"{calls / 1e6:.1f} million",
+                f"{max(each.gradient_calls for each in plans):,.0f}",
+                f"{makespan(jobs, 1) / DAY:.1f} days",
+                f"{makespan(jobs, 64) / HOUR:.1f} h",
+            )
+        )
+    head = ("table", "what", "runs", "gradient calls", "of the longest run", "1 device", "64 devices")
+    return markdown(head, lines)
+
+
+def run_times() -> str:
+    """Return how long the runs took that made the committed tables."""
+    found: dict[tuple[str, str, str], list[float]] = {}
+    calls: dict[tuple[str, str, str], str] = {}
+    for path in sorted((REFERENCE / "tables").glob("table[0-9]_runs.csv")):
+        for row in rows(f"tables/{path.name}"):
+            key = row["network"], name_of(row["method"]), f"{row['device']}, {row['threads']} thread"
+            found.setdefault(key, []).append(float(row["seconds"]))
+            calls[key] = row["gradient_calls"]
+    lines = [
+        (network, method, f"{int(calls[key]):,}", f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f}", device)
+        for key, seconds in found.items()
+        for network, method, device in [key]
+    ]
+    return markdown(("network", "method", "gradient calls", "minutes a run", "device"), lines)
+
+
+def steps() -> str:
+    """Return the timed steps of the bench, as ratios to a plain loop's SGD."""
+    timed = rows("bench/step_cpu_float32.csv")
+    networks = list(dict.fromkeys(row["network"] for row in timed))
+    contestants = [name for name in dict.fromkeys(row["contestant"] for row in timed) if name != "plain SGD"]
+    ratio = {(row["contestant"], row["network"]): f"{float(row['ratio_to_plain_sgd']):.2f}" for row in timed}
+    lines = [[name, *(ratio.get((name, network), "–") for network in networks)] for name in contestants]
+    return markdown(["step", *networks], lines)
+
+
+BLOCKS: dict[str, Callable[[], str]] = {
+    "results": results,
+    "costs": costs,
+    "run_times": run_times,
+    "steps": steps,
+}
+
+
+def with_blocks(text: str) -> str:
+    """Return a page with the tables between its marks made anew."""
+    for name, make in BLOCKS.items():
+        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
+        if begin in text:
+            pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+            block = f"{begin}{make()}\n{end}"
+            text = pattern.sub(lambda _, block=block: block, text)
+    return text
+
+
+def _mean(mean: str, spread: str) -> str:
+    return f"{float(mean):.2f} ({float(spread):.2f})" if spread else f"{float(mean):.2f}"
+
+
+def _words(metric: str) -> str:
+    return {"accuracy_percent": "test accuracy in percent"}.get(metric, metric.replace("_", " "))
+
+
+def setup(app: Any) -> dict[str, Any]:
+    """Add the directive ``reference``, whose argument is one of :data:`BLOCKS`."""
+    from sphinx.util.docutils import SphinxDirective
+
+    class Reference(SphinxDirective):
+        required_arguments = 1
+
+        def run(self) -> list[Any]:
+            for path in REFERENCE.rglob("*.csv"):
+                self.env.note_dependency(str(path))
+            return self.parse_text_to_nodes(BLOCKS[self.arguments[0]]())
+
+    app.add_directive("reference", Reference)
+    return {"parallel_read_safe": True}
+
+
+if __name__ == "__main__":
+    page = ROOT / "README.md"
+    page.write_text(with_blocks(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,0 +1,81 @@
+"""The pages have what the project has: every public name, every configuration, no broken path, measured numbers only."""
+
+import importlib.util
+import re
+import types
+
+import pytest
+
+import salr.optim
+import salr.records
+import salr.sharpness
+from tests.helpers.pages import DOCS, README, ROOT, pages
+
+
+def extension() -> types.ModuleType:
+    path = DOCS / "_ext" / "reference_results.py"
+    spec = importlib.util.spec_from_file_location("reference_results", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("page", "package"),
+    [("optim", salr.optim), ("sharpness", salr.sharpness), ("records", salr.records)],
+)
+def test_the_reference_has_every_public_name(page: str, package: types.ModuleType) -> None:
+    listed = set(re.findall(r"^   (\w+)$", (DOCS / "reference" / f"{page}.md").read_text(), re.MULTILINE))
+    public = {name for name in package.__all__ if not isinstance(getattr(package, name), types.ModuleType)}
+    assert public <= listed
+
+
+def test_every_optimizer_has_a_page_with_its_formula_values_cost_and_limits() -> None:
+    files = sorted((DOCS / "guide" / "optimizers").glob("*.md"))
+    text = {path.stem: path.read_text(encoding="utf-8") for path in files}
+    classes = [name for name in salr.optim.__all__ if name[0].isupper() and name != "Wrapper"]
+    for name in classes:
+        (page,) = (stem for stem in text if stem.replace("_", "") == name.lower())
+        for heading in ("## Cost", "## When not to use it"):
+            assert heading in text[page], page
+        assert "$$" in text[page] or "| factor |" in text[page], page
+
+
+def test_the_readmes_tables_are_those_of_the_committed_results() -> None:
+    """Write them anew with: python docs/_ext/reference_results.py"""
+    text = README.read_text(encoding="utf-8")
+    assert "<!-- results -->" in text
+    assert extension().with_blocks(text) == text
+
+
+def test_generated_tables_change_with_the_results() -> None:
+    module = extension()
+    original = module.rows
+
+    def changed(name: str) -> list[dict[str, str]]:
+        return [row | {"mean": "12.345"} if row.get("mean") else row for row in original(name)]
+
+    before = module.results()
+    module.rows = changed
+    assert "12.35" not in before
+    assert module.results() != before
+    assert "12.3" in module.results()
+
+
+def test_no_page_links_to_a_file_that_is_not_there() -> None:
+    for page in pages():
+        text = page.read_text(encoding="utf-8")
+        links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+        links += re.findall(r"^```\{include\} (\S+)", text, re.MULTILINE)
+        local = [link for link in links if link and "://" not in link and not link.startswith("/")]
+        missing = [link for link in local if not (page.parent / link).exists()]
+        assert not missing, (page.relative_to(ROOT), missing)
+
+
+def test_no_page_types_a_measured_accuracy() -> None:
+    """A percentage with two decimals comes from results/reference; in a page it would be typed in."""
+    for page in DOCS.rglob("*.md"):
+        if "_build" not in page.parts and page.name not in ("table.md",):
+            assert not re.findall(r"\b9\d\.\d\d\b", page.read_text(encoding="utf-8")), page
