@@ -208,80 +208,27 @@ def test_thousands_of_lines_of_train(seed: int, nothing_is_trained: Path) -> Non
     fuzz_train(seed, 1500, nothing_is_trained)
 
 
-SCRIPTS: dict[str, tuple[Callable[[list[str]], int | None], tuple[str, ...]]] = {
+SCRIPTS: dict[str, tuple[Callable[[list[str]], int | None], str]] = {
     "table.py": (
         scripts.table.main,
-        (
-            "1",
-            "9",
-            "all",
-            "0",
-            "x",
-            "--seeds",
-            "2",
-            "[0,1]",
-            "--preset",
-            "smoke",
-            "--plan",
-            "--networks",
-            "lenet",
-            "--launcher",
-            "local",
-            "slurm",
-            "--jobs",
-            "0",
-            "4",
-            "--override",
-            "trainer.epochs=1",
-            "results=/dev/null/x",
-        ),
+        "1 9 all 0 x --seeds 2 [0,1] --preset smoke --plan --networks lenet --launcher local slurm --jobs 0 4 "
+        "--override trainer.epochs=1 results=/dev/null/x",
     ),
     "report.py": (
         scripts.report.main,
-        (
-            "1",
-            "4",
-            "10",
-            "x",
-            "--seeds",
-            "2",
-            "none",
-            "--preset",
-            "short",
-            "tiny",
-            "--override",
-            "seeds=0",
-            "a",
-            "~x",
-        ),
+        "1 4 10 x --seeds 2 none --preset short tiny --override seeds=0 a ~x",
     ),
     "sharpness.py": (
         scripts.sharpness.main,
-        ("nothing", ".", "--examples", "0", "5", "--hessian", "--device", "tpu", "--sam", "--ball", "-x", ""),
+        "nothing . --examples 0 5 --hessian --device tpu --sam --ball -x",
     ),
     "landscape.py": (
         scripts.landscape.main,
-        (
-            "nothing",
-            ".",
-            "--line",
-            "2",
-            "3",
-            "--plane",
-            "0",
-            "--reach",
-            "nan",
-            "1e9",
-            "--examples",
-            "-1",
-            "--x",
-        ),
+        "nothing . --line 2 3 --plane 0 --reach nan 1e9 --examples -1 --x",
     ),
-    "download.py": (
-        scripts.download.main,
-        ("digits", "mnist", "imagenet", "--root", "/dev/null/x", "--", "-r", "pydoc"),
-    ),
+    "download.py": (scripts.download.main, "digits mnist imagenet --root /dev/null/x -- -r pydoc"),
 }
+"""By script: its main function, and the words of its lines."""
 
 
 @pytest.fixture
@@ -304,7 +251,7 @@ def fuzz_scripts(seed: int, lines: int, folder: Path) -> None:
     for _ in range(lines):
         name = chance.choice(list(SCRIPTS))
         main, words = SCRIPTS[name]
-        arguments = [chance.choice(words) for _ in range(chance.randrange(6))]
+        arguments = [chance.choice(words.split()) for _ in range(chance.randrange(6))]
         result = outcome(main, arguments, name)
         assert_understood_or_refused(result, name, arguments)
         assert not list(folder.iterdir()), arguments
