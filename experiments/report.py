@@ -18,25 +18,16 @@ from experiments.paper.published import (
 from experiments.paper.tables import TableCell, cells_of_tables
 from experiments.records import folder_of, records_of
 from experiments.schema import Config, ConfigError
+from experiments.schema.config import has_effect
 from salr.records import check_writable
 from salr.reporting.files import write_table
 from salr.reporting.gallery import draw_figures
 from salr.reporting.metrics import MARGINS
+from salr.reporting.overview import claim_lines, headline
 from salr.reporting.page import Paper, write_page
 from salr.reporting.render import markdown
 from salr.reporting.tables import Cell, Table, Wanted, make_table, printed_table
 from salr.reporting.verdicts import judge
-
-_WITHOUT_EFFECT = (
-    "seeds=",
-    "results=",
-    "tracker",
-    "dataset.root=",
-    "trainer.device=",
-    "trainer.workers=",
-    "trainer.threads=",
-)
-"""How overrides begin that leave every number as it is."""
 
 
 def make_report(
@@ -74,6 +65,7 @@ def make_report(
         print(markdown(table))
     page = results / ("report.html" if preset == "paper" else f"report_{preset}.html")
     write_page(judgement, printed_paper(), draw_figures(judgement, results / "figures"), page, notes)
+    print("\n".join(["", headline(judgement), *claim_lines(judgement), ""]))
     print(f"Tables: {results / 'tables'}; page: {page}")
     missing = []
     for table in asked:
@@ -93,7 +85,7 @@ def read_tables(
     Raises:
         ConfigError: if one of the tables that are asked for cannot have them.
     """
-    changes = [word for word in overrides if not word.lstrip("+").startswith(_WITHOUT_EFFECT)]
+    changes = [word for word in overrides if has_effect(word.lstrip("+").split("=")[0])]
     kept = [word for word in overrides if word not in changes]
     cells, notes = _cells(numbers, preset, overrides)
     unchanged = cells_of_tables(TABLES, preset, kept) if changes else {}
@@ -113,7 +105,7 @@ def _cells(
 ) -> tuple[dict[int, list[TableCell]], list[str]]:
     """Return the cells of all tables that can have the overrides, and a line for each of the others."""
     try:
-        return cells_of_tables(TABLES, preset, overrides), []
+        return cells_of_tables(sorted({*TABLES, *numbers}), preset, overrides), []
     except ConfigError:  # perhaps an option that only some of the networks have
         cells, notes = cells_of_tables(numbers, preset, overrides), []
     for number in sorted(set(TABLES) - set(numbers)):

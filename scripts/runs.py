@@ -13,6 +13,7 @@ from typing import Any
 
 from experiments.cli import ExitCode, Parser, start
 from experiments.schema import ConfigError, load
+from experiments.schema.config import has_effect
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +39,7 @@ def main(arguments: list[str]) -> int:
     from salr.records import load_runs
     from salr.reporting.listing import cells, matching
 
-    found = cells(matching(load_runs(results)[0], filters))
+    found = cells(matching(load_runs(results)[0], filters), has_effect)
     if chosen.csv:
         print(found.to_csv(index=False), end="")
     elif chosen.json:

@@ -111,6 +111,23 @@ def _check_pair(model: ModelConfig, dataset: DatasetConfig) -> None:
         check_images(model, (dataset.channels, dataset.height, dataset.width), dataset.classes, pair)
 
 
+WITHOUT_EFFECT = (
+    "seeds",
+    "results",
+    "tracker",
+    "dataset.root",
+    "trainer.device",
+    "trainer.workers",
+    "trainer.threads",
+)
+"""Options, and groups of them, that do not change a run's numbers."""
+
+
+def has_effect(name: str) -> bool:
+    """Return whether an option, such as ``trainer.epochs``, can change a run's numbers."""
+    return not any(name == each or name.startswith(f"{each}.") for each in WITHOUT_EFFECT)
+
+
 def key_of(plain: dict[str, Any], epochs: int) -> dict[str, Any]:
     """Return the part of a resolved configuration that decides a run's numbers.
 

@@ -1,6 +1,6 @@
 """All cells of a results folder, one line each, with the options in which they differ."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pandas
@@ -13,8 +13,6 @@ CELL = ["dataset", "model", "optimizer", "key"]
 """The columns that identify a cell."""
 
 _CONFIG = "config."
-_WITHOUT_EFFECT = ("config.seeds", "config.results", "config.tracker.", "config.dataset.root")
-_MACHINE = ("config.trainer.device", "config.trainer.workers", "config.trainer.threads")
 
 
 def matching(runs: pandas.DataFrame, filters: Mapping[str, str]) -> pandas.DataFrame:
@@ -34,13 +32,14 @@ def matching(runs: pandas.DataFrame, filters: Mapping[str, str]) -> pandas.DataF
     return runs
 
 
-def cells(runs: pandas.DataFrame) -> pandas.DataFrame:
+def cells(runs: pandas.DataFrame, has_effect: Callable[[str], bool]) -> pandas.DataFrame:
     """Return a row per cell: identity, differing options, metric, mean, std, n, and the states of the runs.
 
     Args:
         runs: the first frame of :func:`salr.records.load_runs`.
+        has_effect: whether an option can change a run's numbers; the others make no cells different.
     """
-    options = _options(runs)
+    options = _options(runs, has_effect)
     rows = [
         dict(zip(CELL, identity, strict=True)) | {"options": options[identity]} | _measured(part)
         for identity, part in runs.groupby(CELL, sort=True)
@@ -49,10 +48,9 @@ def cells(runs: pandas.DataFrame) -> pandas.DataFrame:
     return pandas.DataFrame(rows, columns=columns)
 
 
-def _options(runs: pandas.DataFrame) -> dict[tuple[str, ...], str]:
+def _options(runs: pandas.DataFrame, has_effect: Callable[[str], bool]) -> dict[tuple[str, ...], str]:
     """Return, by cell, the options in which cells of a data set, network and optimizer differ."""
-    names = [name for name in runs if name.startswith(_CONFIG)]
-    names = [name for name in names if not name.startswith((*_WITHOUT_EFFECT, *_MACHINE))]
+    names = [name for name in runs if name.startswith(_CONFIG) and has_effect(name.removeprefix(_CONFIG))]
     options: dict[tuple[str, ...], str] = {}
     for _, alike in runs.groupby(CELL[:3]):
         firsts = alike.groupby("key").head(1)

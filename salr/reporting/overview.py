@@ -78,6 +78,15 @@ def _list(parts: Sequence[str]) -> str:
     )
 
 
+def claim_lines(judgement: Judgement) -> list[str]:
+    """Return a line per claim that anything has been measured of."""
+    return [
+        f"({each.claim.letter}) {each.claim.text} {each.word.capitalize()}: {verdict_text(each)}."
+        for each in judgement.verdicts
+        if each.measured
+    ]
+
+
 def block(table: Table) -> Block:
     """Return the grid of a table."""
     methods = tuple(dict.fromkeys(cell.wanted.published.method for cell in table.cells))

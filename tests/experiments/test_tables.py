@@ -1,11 +1,11 @@
-"""Tables as configurations: each printed cell has its own, presets shorten them, and an experiment is all of them or one."""
+"""Tables as configurations: each printed cell has its own, presets shorten them, experiments are all of them."""
 
 import pytest
 
-from experiments.paper.published import optimizer_of, table_rows
-from experiments.paper.tables import TABLES, cells_of, choices_of, table_cells
-from experiments.schema import epochs
-from experiments.schema.compose import ConfigError, load
+from experiments.paper.published import TABLES, optimizer_of, table_rows
+from experiments.paper.tables import cells_of_tables, choices_of, table_cells
+from experiments.request import requested
+from experiments.schema import ConfigError, plain
 
 
 @pytest.mark.parametrize("number", TABLES)
@@ -19,20 +19,28 @@ def test_a_tables_cells_are_the_papers(number: int) -> None:
 
 def test_presets_shorten_and_stand_in() -> None:
     paper, short, smoke = (table_cells(8, preset, ["seeds=1"]) for preset in ("paper", "short", "smoke"))
-    assert [epochs(cell.config) for cell in paper[:4]] == [200, 200, 40, 40]
-    assert [epochs(cell.config) for cell in short[:4]] == [20, 20, 4, 4]
-    assert {(cell.config.dataset.name, epochs(cell.config)) for cell in smoke} == {("digits", 1)}
+    assert [cell.config.epochs for cell in paper[:4]] == [200, 200, 40, 40]
+    assert [cell.config.epochs for cell in short[:4]] == [20, 20, 4, 4]
+    assert {(cell.config.dataset.name, cell.config.epochs) for cell in smoke} == {("digits", 1)}
 
 
-def test_an_experiment_is_all_of_its_cells_or_one() -> None:
-    overrides = ["experiment=table9", "seeds=2"]
-    cells = cells_of(load(overrides), overrides)
-    assert [cell.optimizer.name for cell in cells] == ["smoothout", "ada_smoothout", "sgd_salr"] * 2
-    overrides.append("cell=4")
-    (cell,) = cells_of(load(overrides), overrides)
-    assert (cell.dataset.name, cell.optimizer.name) == ("cifar100", "ada_smoothout")
-    with pytest.raises(ConfigError):
-        cells_of(load([*overrides[:2], "cell=6"]), [*overrides[:2], "cell=6"])
+def test_an_experiment_is_all_of_its_cells() -> None:
+    cells = requested(["experiment=table9", "seeds=2"])
+    assert [cell.config.optimizer.name for cell in cells] == ["smoothout", "ada_smoothout", "sgd_salr"] * 2
+    assert {cell.config.dataset.name for cell in cells[3:]} == {"cifar100"}
+    short = requested(["experiment=table9", "seeds=2", "preset=short"])
+    assert [cell.config.epochs for cell in short[:3]] == [20, 20, 4]
+    with pytest.raises(ConfigError, match="table10"):
+        requested(["experiment=table10"])
+
+
+def test_the_cells_of_all_tables_are_those_of_each() -> None:
+    """However many tables are asked for together."""
+    together = cells_of_tables(TABLES, "paper", ["seeds=2"])
+    for number in (5, 9):
+        alone = table_cells(number, "paper", ["seeds=2"])
+        assert [plain(cell.config) for cell in together[number]] == [plain(cell.config) for cell in alone]
+        assert [cell.published for cell in together[number]] == [cell.published for cell in alone]
 
 
 def test_a_run_is_tagged_by_every_table_that_shows_it() -> None:
