@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -82,7 +83,7 @@ class Run:
         """The name of the run, unique within a results folder."""
         return f"{self.cell}/seed-{self.seed}"
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """The folder of the run's files."""
         return self.results / "runs" / self.name
@@ -297,10 +298,10 @@ class Run:
                 without_format(self._load(name, parse) or {}, self.folder / name)
 
     def _sync_folders(self) -> None:
-        """Sync all folders below the results. A process that was killed may have made them and not synced."""
+        """Sync all folders of the run: a process that was killed may have changed them and not synced."""
         depth = len(self.folder.relative_to(self.results).parts)
         try:
-            for folder in self.folder.parents[:depth]:
+            for folder in (self.folder, *self.folder.parents[:depth]):
                 atomic.sync_folder(folder)
         except OSError as error:
             raise cannot("claim", self.folder, error) from error
