@@ -404,4 +404,3 @@ def _arose_in_differentiation(error: BaseException) -> bool:
     """Return whether the closure was differentiating by itself when the error arose."""
     functions = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
     return any(frame.f_code in functions for frame, _ in traceback.walk_tb(error.__traceback__))
-

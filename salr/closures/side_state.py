@@ -7,9 +7,13 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_forward_pre_hook,
+)
+from torch.nn.parameter import is_lazy
 
-from salr.closures.snapshot import MISSING, Place, Snapshot, Spot, bound, is_plain, region, tensors_in
+from salr.closures.snapshot import MISSING, Place, Snapshot, Spot, bound, region, tensors_in
 from salr.closures.writes import Writes, storages
 
 
@@ -34,9 +38,7 @@ class SideState:
     batch itself), Python numbers and lists, and noise that torch does not own (NumPy's, ``random``'s). Guard
     these by :attr:`measuring`, or draw such noise before the step, outside the closure.
 
-    What appears in the watched evaluation (a buffer that the first forward pass registers, a lazy module's
-    parameters) cannot be taken back: the later evaluations of that one step start from what the first one has
-    left there.
+    A buffer that the watched evaluation registers stays registered, with the values that it had then.
 
     Buffers that are views of an optimized parameter follow the parameter and are left out. Watching cannot
     look into compiled code, so the watched evaluation runs uncompiled.
@@ -153,17 +155,33 @@ class SideState:
                 return
             for child in self._add(module):
                 before[child] = _attributes(child)
+                if hasattr(child, "_infer_parameters"):  # a lazy module makes its buffers before this hook
+                    handles.append(child.register_forward_pre_hook(made))
                 for snapshot in targets:
                     self._add_buffers(snapshot, child)
                     snapshot.extend_gradients_aside(child.parameters(recurse=False))
 
+        def made(module: nn.Module, _arguments: object) -> None:
+            for snapshot in targets:
+                self._add_buffers(snapshot, module)
+
+        def registered(module: nn.Module, name: str, buffer: Tensor | None) -> None:
+            # The name stays, for the module may not register it twice; its values go back to what they are now.
+            if buffer is not None and bound(module._buffers, name) is MISSING and not is_lazy(buffer):
+                for snapshot in targets:
+                    snapshot.add_values(Spot(buffer))
+
         writes = Writes(targets, known={storage for t in self.parameters for storage in storages(t)})
-        handle = register_module_forward_pre_hook(found)
+        handles = [
+            register_module_forward_pre_hook(found),
+            register_module_buffer_registration_hook(registered),
+        ]
         try:
             with _uncompiled(), writes:
                 yield
         finally:
-            handle.remove()
+            for handle in handles:
+                handle.remove()
             self._conclude(writes, before, targets)
         self.complete = True
 
@@ -222,12 +240,12 @@ class SideState:
                             snapshot.add_values(Spot(tensor))
         gradients = [p.grad for p in (*self.parameters, *self.others()) if p.grad is not None]
         taken = {storage for gradient in gradients for storage in storages(gradient)}
-        bound = {region(t) for module in self.modules for t in module._buffers.values() if t is not None}
+        known = {region(t) for module in self.modules for t in module._buffers.values() if t is not None}
         for tensor in writes.tensors:
             if taken.intersection(storages(tensor)):
                 for snapshot in targets:
                     snapshot.forget_values(tensor)
-            elif region(tensor) not in bound and is_plain(tensor):
+            elif region(tensor) not in known:
                 self._written.append(Place(tensor))
         self._generators += [
             g for g in writes.generators if all(g is not other for other in self._generators)

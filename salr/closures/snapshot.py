@@ -50,7 +50,7 @@ class Snapshot:
     def add_values(self, spot: "Spot") -> None:
         """Add the values of a tensor."""
         self._spots.append(spot)
-        self._copies.append(spot.place.clone())
+        self._copies.append((spot.place if spot.plain else spot.tensor.detach()).clone())
 
     def set_gradients_aside(self, parameters: Iterable[Tensor]) -> None:
         """Add the gradients of parameters and set them to None."""
@@ -145,13 +145,16 @@ class Spot:
 
     def is_current(self) -> bool:
         """Return whether the tensor still has that shape and memory."""
-        return self.shard.is_set_to(self.as_it_was)
+        return not self.plain or self.shard.is_set_to(self.as_it_was)
 
 
 class Place:
-    """A part of memory, which is not kept alive."""
+    """A part of memory, which is not kept alive if it is in one piece."""
 
     def __init__(self, tensor: Tensor) -> None:
+        self._kept = None if is_plain(tensor) else tensor
+        if self._kept is not None:
+            return
         whole = local(tensor)
         self._storage = StorageWeakRef(whole.untyped_storage())
         self._dtype, self._device = whole.dtype, whole.device
@@ -159,6 +162,8 @@ class Place:
 
     def tensor(self) -> Tensor | None:
         """Return a tensor there, or None if nobody uses the memory any more."""
+        if self._kept is not None:
+            return self._kept
         storage = torch.UntypedStorage._new_with_weak_ptr(self._storage.cdata)
         if storage is None:
             return None
@@ -180,6 +185,8 @@ def region(tensor: Tensor) -> object:
 
 def is_plain(tensor: Tensor) -> bool:
     """Return whether the values lie in one piece of memory that can be written to through a view."""
+    if is_lazy(tensor):
+        return False
     whole = local(tensor)
     simple = whole.layout is torch.strided and not whole.is_nested
     return simple and (type(whole) is Tensor or not is_traceable_wrapper_subclass(whole))

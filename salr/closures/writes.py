@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper_subclass
 from torch.utils._pytree import tree_leaves
 
@@ -80,7 +81,7 @@ def storages(value: object) -> list[int]:
 
     one number, or one for each part of a tensor made of several.
     """
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor) or is_lazy(value):
         return []
     if is_traceable_wrapper_subclass(value):
         names, _ = value.__tensor_flatten__()

@@ -164,8 +164,10 @@ class SALR(Wrapper):
 
     def _step(self, evaluation: Evaluation) -> Tensor:
         if self.measurement_due:
+            evaluation.measures_only = isinstance(self.base, Wrapper) and self.base.starts_elsewhere
             with suppress(NoGradient):  # the base meets it again, and knows what to do
                 self._take(self.sharpness_measure.measure(evaluation, self.shared_noise))
+            evaluation.measures_only = False
         with self._scaled_rates():
             loss = self._step_base(evaluation)
         self._count()

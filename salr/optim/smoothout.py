@@ -45,6 +45,8 @@ class SmoothOut(Wrapper):
         True
     """
 
+    starts_elsewhere = True
+
     def __init__(
         self,
         base: Optimizer,

@@ -69,6 +69,8 @@ class Wrapper(Optimizer):
 
     it asks for gradients at the parameters, while a wrapper that decides itself takes the base's elsewhere.
     """
+    starts_elsewhere = False
+    """Whether the first gradient of an iteration is not that at the parameters."""
     adds_accumulated = True
     """Whether gradients from before the step can be added to the one that the base steps with."""
 
