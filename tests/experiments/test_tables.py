@@ -1,4 +1,4 @@
-"""Tables as configurations: each printed cell has its own, presets shorten them, experiments are all of them."""
+"""Tables as configurations: every printed cell has one, presets shorten them, experiments are all of them."""
 
 import pytest
 
