@@ -40,7 +40,8 @@ class Reader:
             timeless = [name for name in frame if name not in TIMES and name != "state"]
             for row in frame[timeless].to_dict("records"):
                 kind = "run" if frame is runs else row["epoch"]
-                self.seen |= {(row["seed"], kind, *item) for item in row.items() if item[1] == item[1]}
+                known = [item for item in row.items() if item[1] is not None and item[1] == item[1]]
+                self.seen |= {(row["seed"], kind, *item) for item in known}
 
 
 @pytest.mark.soak

@@ -22,7 +22,7 @@ def run(tmp_path: Path) -> Run:
     return a_run(tmp_path)
 
 
-# Two at once.
+# Several processes.
 
 
 def test_a_live_claim_is_kept_and_a_dead_one_is_taken_over(run: Run) -> None:
@@ -39,13 +39,11 @@ def test_a_live_claim_is_kept_and_a_dead_one_is_taken_over(run: Run) -> None:
     orphan = int(holder.stdout.readline())
     try:
         assert run.is_claimed()
-        start = time.monotonic()
         with (
             pytest.raises(RunBusy, match=rf"^.*seed-0 is held by process {holder.pid} on \S+: [^\n]+$"),
             run.claim(),
         ):
             pytest.fail("claimed twice")
-        assert time.monotonic() - start < 2
         holder.kill()
         holder.wait()
         assert not run.is_claimed()
@@ -59,7 +57,7 @@ def test_a_live_claim_is_kept_and_a_dead_one_is_taken_over(run: Run) -> None:
         os.kill(orphan, signal.SIGKILL)
 
 
-def test_four_processes_never_work_at_once(run: Run) -> None:
+def test_only_one_of_four_processes_holds_the_run(run: Run) -> None:
     code = """
         held = 0
         (Path(sys.argv[1]) / f"ready-{os.getpid()}").touch()
@@ -81,7 +79,7 @@ def test_four_processes_never_work_at_once(run: Run) -> None:
     assert [worker.wait(timeout=60) for worker in workers] == [0] * 4
 
 
-def test_asking_does_not_disturb_a_claim(run: Run) -> None:
+def test_is_claimed_does_not_disturb_a_claim(run: Run) -> None:
     with run.claim():
         pass
     asker = process("print(flush=True)\nwhile True: run.is_claimed()", run.results)
@@ -99,7 +97,7 @@ def test_asking_does_not_disturb_a_claim(run: Run) -> None:
 # Kills.
 
 
-def test_killed_at_any_moment_every_record_is_whole(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_kill_at_any_moment_leaves_every_record_whole(run: Run, caplog: pytest.LogCaptureFixture) -> None:
     code = """
         with run.claim():
             done = run.read_checkpoint(lambda path: int(path.read_bytes()[:9])) or 0
@@ -149,7 +147,7 @@ def test_killed_at_any_moment_every_record_is_whole(run: Run, caplog: pytest.Log
     assert not [name for name in names(run.folder) if "damaged" in name]
 
 
-def test_killed_between_the_two_renames_the_last_checkpoint_is_read(run: Run) -> None:
+def test_a_kill_between_the_two_renames_leaves_the_last_checkpoint(run: Run) -> None:
     run.write_checkpoint(numbered_writer(1))
     run.write_checkpoint(numbered_writer(2))
     os.replace(run.folder / "checkpoint.pt", run.folder / "checkpoint.previous.pt")
@@ -201,8 +199,8 @@ def test_a_full_disk_loses_nothing(small_disk: Path) -> None:
     assert run.read_checkpoint(numbered) == 3
 
 
-def test_a_quota_loses_nothing_either(run: Run) -> None:
-    """The limit on a process' file size stops a write where a quota would."""
+def test_a_quota_loses_nothing(run: Run) -> None:
+    """A limit on the file size of a process stops a write as a quota does."""
     code = """
         import resource
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
@@ -232,7 +230,7 @@ def test_a_quota_loses_nothing_either(run: Run) -> None:
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt(), TypeError("x")]
 )
-def test_whatever_stops_a_writer_the_earlier_checkpoint_stands(run: Run, error: BaseException) -> None:
+def test_the_earlier_checkpoint_survives_whatever_stops_a_write(run: Run, error: BaseException) -> None:
     def write(stream: BinaryIO) -> None:
         stream.write(b"half")
         raise error

@@ -3,7 +3,6 @@
 import logging
 import random
 import resource
-import time
 import tracemalloc
 from pathlib import Path
 
@@ -48,10 +47,8 @@ def test_a_hundred_damaged_among_a_thousand_are_each_reported(
 def test_ten_thousand_records_are_read_in_bounded_memory(tmp_path: Path) -> None:
     runs = [record(tmp_path, "sgd", seed, 98.0) for seed in range(10_000)]
     tracemalloc.start()
-    begun = time.monotonic()
     made = table(tmp_path, {"sgd": runs})
     frame = load_runs(tmp_path)[0]
-    print(f"10,000 records read twice in {time.monotonic() - begun:.1f} s")
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert made.cells[0].estimate.n == len(frame) == 10_000
