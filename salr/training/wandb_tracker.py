@@ -39,7 +39,7 @@ class WandbTracker:
     def finish(self, summary: Mapping[str, Any], state: str) -> None:
         run, self._run = self._run, None
         if run is not None:
-            run.summary.update({**summary, "state": state})
+            run.summary.update({**summary, "state": str(state)})  # W&B would write an enumeration by its name
             run.finish(exit_code=0 if state == "finished" else 1)
 
     def add_measures(self, identity: str, measures: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What the tests of training on text share: tiny texts, the data sets' recipes on them, the real trainer, plain gradients."""
+"""Shared by the tests of training on text: tiny texts, the recipes on them, plain gradients."""
 
 import tempfile
 from collections.abc import Callable
@@ -21,10 +21,10 @@ VOCABULARY = 7
 
 
 def corpus(train: int = 100, rest: int = 30) -> Corpus:
-    """Texts that can be learnt at once, half of them zeros, and more slowly, since the others count on."""
+    """Return texts in which half of the tokens are zeros (easy to learn) and the others count up (harder)."""
     tokens = torch.arange(train + 2 * rest) % VOCABULARY
     tokens[torch.rand(len(tokens)) < 0.5] = 0
-    return Corpus(*tokens.split([train, rest, rest]), VOCABULARY, "sha")
+    return Corpus(*tokens.split([train, rest, rest]), VOCABULARY)
 
 
 def text(iterations: int = 3, batch_size: int = 2, sequence_length: int = 4, rest: int = 30) -> TextData:
@@ -33,7 +33,7 @@ def text(iterations: int = 3, batch_size: int = 2, sequence_length: int = 4, res
 
 
 def parts_of(dataset: str, optimizer: str, data: TextData, *overrides: str) -> tuple[Parts, int]:
-    """What the configuration of ``dataset`` makes of a tiny text and a tiny network, and its epochs."""
+    """Return the parts that a configuration gives for a tiny network, and its epochs."""
     sizes = ["model.embedding=5", "model.hidden=6"]
     config = load(
         [f"dataset={dataset}", f"model={RECIPES[dataset]}", f"optimizer={optimizer}", *sizes, *overrides]
@@ -43,7 +43,7 @@ def parts_of(dataset: str, optimizer: str, data: TextData, *overrides: str) -> t
 
 @dataclass
 class Trained:
-    """A run's parts as it left them, its rows, and the generator's state."""
+    """The parts of a run as training left them, its metrics, and the state of the generator."""
 
     parts: Parts
     rows: list[dict[str, Any]]
@@ -57,7 +57,7 @@ class Trained:
 
 
 class Calls:
-    """What each forward pass of a network in training saw."""
+    """The inputs, states and masks of each forward pass in training mode."""
 
     def __init__(self, network: nn.Module) -> None:
         self.tokens: list[Tensor] = []
@@ -90,7 +90,7 @@ def train(
     *overrides: str,
     change: Callable[[Parts], object] = lambda parts: None,
 ) -> Trained:
-    """Trains as train.py does. ``change`` is applied to the parts first."""
+    """Train as train.py does. ``change`` is applied to the parts first."""
     calls: list[Calls] = []
 
     def build() -> Parts:
@@ -108,7 +108,7 @@ def train(
 
 
 def without_evaluation(parts: Parts) -> None:
-    """What training has left stays to be seen."""
+    """Evaluate nothing, so that the state of the model stays as training left it."""
     parts.splits = ()
 
 
@@ -126,7 +126,7 @@ def clip_value(gradients: list[Tensor], most: float) -> list[Tensor]:
 
 
 class Plain:
-    """The training loss and its clipped gradient, by the book: a state handed in and handed out, nothing kept."""
+    """The training loss and its clipped gradient in plain loops. The state is an argument and a result."""
 
     def __init__(
         self, network: nn.Module, summed: bool, clip: Callable[[list[Tensor]], list[Tensor]]
@@ -135,7 +135,7 @@ class Plain:
         self.norms: list[float] = []
 
     def __call__(self, inputs: Tensor, targets: Tensor, state: tuple[Tensor, Tensor] | None) -> Any:
-        """Returns loss, clipped gradients and the state after."""
+        """Return loss, clipped gradients and the new state."""
         network: Any = self.network
         network.reset_state()
         if state is not None:

@@ -1,4 +1,4 @@
-"""A trainer with a small network on few points, for what does not need a real data set."""
+"""A trainer with a small network on few points, for tests that need no real data set."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +20,7 @@ class Batch(NamedTuple):
 
 
 class Points:
-    """Two noisy classes in the plane, as images of 1x1 with two channels: 4 batches of 8, 3 evaluation batches."""
+    """Two noisy classes in the plane, as images of 1x1 with two channels, in 4 batches of 8."""
 
     iterations = 4
 
@@ -65,7 +65,7 @@ def trainer(
     prepare: Callable[[Parts], None] = lambda parts: None,
     **options: Any,
 ) -> Trainer:
-    """A trainer of a run below ``results``; ``prepare`` may change the parts that it is built from."""
+    """Return the trainer of a run below ``results``. ``prepare`` may change its parts."""
     points = Points() if data is None else data
 
     def build() -> Parts:
@@ -92,7 +92,7 @@ WRAPPERS = {
 
 
 def of(name: str) -> dict[str, Any]:
-    """The options of :func:`trainer` for an optimizer of the list."""
+    """Return the options of :func:`trainer` for an optimizer of ``WRAPPERS``."""
     return {
         "wrap": WRAPPERS[name],
         "base": Adam if "Adam" in name else SGD,

@@ -1,4 +1,4 @@
-"""Interrupts, failures, checkpoints that cannot be used, data that make no sense, and trackers that break."""
+"""Interrupts, failures, unusable checkpoints, senseless data, and trackers that break."""
 
 import errno
 import io
@@ -21,11 +21,11 @@ from salr.training.checkpoint import save
 from tests.helpers.commands import left
 from tests.helpers.trainer import WRAPPERS, Points, of, trainer
 
-# Interrupts and what they leave.
+# Interrupts.
 
 
 class Stop:
-    """Raises at the n-th event."""
+    """Raise at the n-th event."""
 
     def __init__(self, after: int, error: BaseException) -> None:
         self.after, self.error = after, error
@@ -37,7 +37,7 @@ class Stop:
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_interrupted_at_any_event_it_goes_on(
+def test_a_run_interrupted_at_any_event_is_resumed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(salr.training.trainer, "REPORT_SECONDS", -1)  # an event an iteration
@@ -60,7 +60,7 @@ def test_interrupted_at_any_event_it_goes_on(
         assert left(resumed.run) == expected, stop
 
 
-def test_a_failure_says_why_and_the_run_is_taken_up_again(tmp_path: Path) -> None:
+def test_a_failure_says_why_and_the_run_is_resumed(tmp_path: Path) -> None:
     events: list[Event] = []
 
     def listen(event: Event) -> None:
@@ -75,14 +75,14 @@ def test_a_failure_says_why_and_the_run_is_taken_up_again(tmp_path: Path) -> Non
     status = failed.run.read_json("status.json")
     assert status is not None
     assert (status["epoch"], status["reason"]) == (2, "RuntimeError: the lights went out")
-    assert "ended" not in {event.kind for event in events}  # whoever is handed the error tells of it
+    assert "ended" not in {event.kind for event in events}  # the caller, who receives the error, reports it
     assert failed.train() == "finished"
     whole = trainer(tmp_path / "whole")
     whole.train()
     assert left(failed.run) == left(whole.run)
 
 
-def test_parts_that_cannot_be_built_fail_on_the_record_too(tmp_path: Path) -> None:
+def test_parts_that_cannot_be_built_are_a_recorded_failure(tmp_path: Path) -> None:
     def impossible() -> nn.Module:
         raise ValueError("no such network")
 
@@ -94,7 +94,7 @@ def test_parts_that_cannot_be_built_fail_on_the_record_too(tmp_path: Path) -> No
     assert (status["state"], status["reason"]) == ("failed", "ValueError: no such network")
 
 
-def test_a_disk_that_refuses_fails_the_run_with_its_words(tmp_path: Path) -> None:
+def test_a_write_that_fails_is_named_in_the_error(tmp_path: Path) -> None:
     failed = trainer(tmp_path)
     (failed.run.folder / "metrics.jsonl").mkdir(parents=True)
     with pytest.raises(RecordError, match=r"metrics\.jsonl"):
@@ -103,7 +103,7 @@ def test_a_disk_that_refuses_fails_the_run_with_its_words(tmp_path: Path) -> Non
 
 
 class Writes(io.BytesIO):
-    """Fails at the n-th write, and at the later ones if it is the disk."""
+    """Fail at the n-th write, and at all later ones if the disk is full."""
 
     def __init__(self, at: int, error: BaseException) -> None:
         super().__init__()
@@ -117,7 +117,9 @@ class Writes(io.BytesIO):
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
-def test_what_stops_a_checkpoint_at_any_write_is_what_is_raised(error: BaseException, tmp_path: Path) -> None:
+def test_an_error_at_any_write_of_a_checkpoint_is_raised_unchanged(
+    error: BaseException, tmp_path: Path
+) -> None:
     trained = trainer(tmp_path, epochs=1)
     trained.train()
     counted = Writes(1_000_000, error)
@@ -144,10 +146,10 @@ def stopped_after(epochs: int, results: Path, **options) -> Run:
     return stopped.run
 
 
-def goes_on(
+def resumes(
     results: Path, caplog: pytest.LogCaptureFixture, expected: Run, at: int, said: str, **options
 ) -> Run:
-    """The run is taken up after epoch ``at``, a line on the log says why, and the end is as if nothing had happened."""
+    """Resume the run. It resumes after epoch ``at``, the log says why, and the result is the expected one."""
     events: list[Event] = []
     resumed = trainer(results, listen=events.append, **options)
     assert resumed.train() == "finished"
@@ -168,7 +170,7 @@ def test_another_networks_checkpoint_is_set_aside(
     tmp_path: Path, whole: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     stopped_after(2, tmp_path, model=lambda: nn.Sequential(nn.Flatten(), nn.Linear(2, 2)))
-    run = goes_on(tmp_path, caplog, whole, at=0, said="does not fit this configuration")
+    run = resumes(tmp_path, caplog, whole, at=0, said="does not fit this configuration")
     assert {path.name for path in run.folder.glob("*.damaged-*")} == {
         "checkpoint.pt.damaged-1",
         "checkpoint.previous.pt.damaged-1",
@@ -182,24 +184,24 @@ def test_another_optimizers_checkpoint_is_set_aside(
     trained = trainer(tmp_path / "salr", SALR)
     trained.train()
     stopped_after(2, tmp_path / "salr2")
-    goes_on(tmp_path / "salr2", caplog, trained.run, at=0, said="set aside", wrap=SALR)
+    resumes(tmp_path / "salr2", caplog, trained.run, at=0, said="set aside", wrap=SALR)
 
 
 @pytest.mark.parametrize("other", [{"lr": 0.2}, {"seed": 1}])
 def test_a_checkpoint_of_another_run_is_set_aside(
     other: dict[str, Any], tmp_path: Path, whole: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would fit, and its numbers would be the other run's."""
+    """It would fit, and the record would show the results of the other run."""
     run = stopped_after(2, tmp_path)
     stranger = stopped_after(2, tmp_path / "other", run_key="f00d", **other)
     for name in ("checkpoint.pt", "checkpoint.previous.pt"):
         (run.folder / name).write_bytes((stranger.folder / name).read_bytes())
-    goes_on(
+    resumes(
         tmp_path,
         caplog,
         whole,
         at=0,
-        said=f"is of another run, points/network/sgd-f00d/seed-{stranger.seed})",
+        said=f"belongs to another run, points/network/sgd-f00d/seed-{stranger.seed})",
     )
 
 
@@ -212,7 +214,7 @@ def test_a_checkpoint_of_another_version_or_shape_is_set_aside(
 ) -> None:
     run = stopped_after(2, tmp_path)
     run.write_checkpoint(lambda stream: torch.save(state, stream))
-    goes_on(tmp_path, caplog, whole, at=2, said="set aside")
+    resumes(tmp_path, caplog, whole, at=2, said="set aside")
 
 
 class Hostile:
@@ -229,7 +231,7 @@ def test_code_in_a_checkpoint_is_not_run(
 ) -> None:
     run, trace = stopped_after(2, tmp_path), tmp_path / "trace"
     run.write_checkpoint(lambda stream: save({"version": 1, "model": Hostile(trace)}, stream))
-    goes_on(tmp_path, caplog, whole, at=2, said="set aside")
+    resumes(tmp_path, caplog, whole, at=2, said="set aside")
     assert not trace.exists()
 
 
@@ -239,22 +241,22 @@ def test_a_flipped_bit_costs_an_epoch(tmp_path: Path, whole: Run, caplog: pytest
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    goes_on(tmp_path, caplog, whole, at=1, said="checkpoint.pt is damaged")
+    resumes(tmp_path, caplog, whole, at=1, said="checkpoint.pt is damaged")
 
 
 @pytest.mark.parametrize("lost", [1, 2])
 def test_an_epoch_whose_metrics_are_lost_is_trained_again(
     lost: int, tmp_path: Path, whole: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Else the summary would show an earlier epoch's numbers as the last one's."""
+    """Otherwise the summary would show the metrics of an earlier epoch."""
     run = stopped_after(3, tmp_path)
     path = run.folder / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[: 3 - lost]))
-    goes_on(tmp_path, caplog, whole, at=2 if lost == 1 else 0, said="metrics of its epoch, 3, are not there")
+    resumes(tmp_path, caplog, whole, at=2 if lost == 1 else 0, said="metrics of its epoch, 3, are not there")
 
 
-# Runs that go wrong by themselves.
+# Runs that go wrong without an error.
 
 
 def test_a_run_that_diverges_says_when(tmp_path: Path) -> None:
@@ -271,7 +273,7 @@ def test_a_run_that_diverges_says_when(tmp_path: Path) -> None:
 
 
 class Odd(Points):
-    """Points with something wrong."""
+    """Points with a fault."""
 
     def __init__(self, fault: str) -> None:
         super().__init__()
@@ -296,7 +298,7 @@ def test_odd_data_end_in_a_clear_record(name: str, fault: str, state: str, tmp_p
 
 
 class Flat(nn.Module):
-    """A loss that is the same everywhere: every gradient is zero."""
+    """A constant loss: every gradient is zero."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -307,7 +309,7 @@ class Flat(nn.Module):
 
 
 @pytest.mark.parametrize("name", WRAPPERS)
-def test_zero_gradients_change_nothing_and_end(name: str, tmp_path: Path) -> None:
+def test_a_run_with_zero_gradients_finishes_with_the_initial_loss(name: str, tmp_path: Path) -> None:
     trained = trainer(tmp_path, model=Flat, **of(name))
     assert trained.train() == "finished"
     row = trained.run.read_metrics()[-1]
@@ -316,7 +318,7 @@ def test_zero_gradients_change_nothing_and_end(name: str, tmp_path: Path) -> Non
         assert row["lr_factor"] == 1
 
 
-# A tracker is a view: nothing of it reaches the run.
+# A tracker never changes a run.
 
 
 class Failing:
@@ -333,7 +335,7 @@ class Failing:
 
 
 @pytest.mark.parametrize("names", [(), ("start",), ("log",), ("finish",), ("start", "log", "finish")])
-def test_a_tracker_that_fails_costs_a_line_on_the_log(
+def test_a_tracker_that_fails_is_logged_once(
     names: tuple[str, ...], tmp_path: Path, whole: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracker = Failing(*names)

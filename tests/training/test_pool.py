@@ -1,4 +1,4 @@
-"""Runs in processes of their own: order, shared memory, death, and the end of everything."""
+"""Runs in parallel processes: order, shared memory, crashes, too little memory, interrupts."""
 
 import multiprocessing
 import os
@@ -23,6 +23,7 @@ from salr.training import (
     run_in_parallel,
     sigterm_interrupts,
 )
+from salr.training.failure import ADVICE
 from salr.training.pool import _Worker
 from salr.training.signals import SIGNALS, held_back, interrupt_once
 from tests.helpers.commands import gone, until
@@ -31,7 +32,7 @@ Shared = tuple[Path, Tensor]
 
 
 def work(shared: Shared, seed: int, listen: Listener) -> State:
-    """Leaves a mark in the folder and a count in the shared tensor; seed 13 kills its own process."""
+    """Leave a mark in the folder and a count in the shared tensor. Seed 13 kills its process."""
     folder, counts = shared
     (folder / f"begun-{seed}").write_text(f"{os.getpid()} {torch.get_num_threads()}")
     listen(Event(seed, "begun", 0, 1))
@@ -43,7 +44,7 @@ def work(shared: Shared, seed: int, listen: Listener) -> State:
 
 
 def patient(shared: Shared, seed: int, listen: Listener) -> State:
-    """Waits for an interrupt, and says whether it came to its end undisturbed."""
+    """Wait for an interrupt, and leave a mark once the end is complete."""
     folder, _ = shared
     (folder / f"begun-{seed}").write_text(str(os.getpid()))
     try:
@@ -67,7 +68,7 @@ MEMORY = 1 << 30
 
 
 def cramped(shared: Shared, seed: int, listen: Listener) -> State:
-    """Allocates 0.4 of a memory that those who are at work share evenly; seed 1 wants more than there is."""
+    """Allocate 0.4 of a memory that the running processes share evenly. Seed 1 needs more than there is."""
     folder, _ = shared
     (folder / f"begun-{seed}").write_text(str(os.getpid()))
     if not list(marks(folder, "again")):
@@ -95,7 +96,7 @@ def pids(folder: Path) -> list[int]:
     return [int(mark.read_text().split()[0]) for mark in marks(folder, "begun")]
 
 
-def test_all_seeds_in_order_and_a_death_costs_one(tmp_path: Path) -> None:
+def test_seeds_run_in_order_and_a_crash_loses_one(tmp_path: Path) -> None:
     seeds, counts, events = [4, 13, 0, 2, 7], torch.zeros(14), []
     states = run_in_parallel(work, [(tmp_path, counts)], seeds, workers=1, threads=1, listen=events.append)
     assert list(states.items()) == [
@@ -122,7 +123,7 @@ def test_all_seeds_in_order_and_a_death_costs_one(tmp_path: Path) -> None:
 
 
 def there(shared: Shared, seed: int, listen: Listener) -> State:
-    """Leaves a mark in the folder of its device and waits until all are at work; seed 13 kills its own process."""
+    """Leave a mark in the folder of the device and wait until all have begun. Seed 13 kills its process."""
     folder, _ = shared
     (folder / f"begun-{seed}").write_text(str(os.getpid()))
     if seed == 13:
@@ -131,7 +132,7 @@ def there(shared: Shared, seed: int, listen: Listener) -> State:
     return State.FINISHED
 
 
-def test_processes_are_spread_over_devices_and_a_dead_one_is_replaced_on_its_own(tmp_path: Path) -> None:
+def test_processes_are_spread_over_devices_and_a_dead_one_is_replaced_on_its_device(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
@@ -145,7 +146,7 @@ def test_processes_are_spread_over_devices_and_a_dead_one_is_replaced_on_its_own
 
 
 def alone(shared: Shared, seed: int, listen: Listener) -> State:
-    """Has no memory, with another one at work on another device."""
+    """Run out of memory while another run uses another device."""
     folder, _ = shared
     with (folder / "tries").open("a") as file:
         file.write(f"{seed}\n")
@@ -153,7 +154,7 @@ def alone(shared: Shared, seed: int, listen: Listener) -> State:
     return State.OUT_OF_MEMORY
 
 
-def test_a_run_that_has_a_device_to_itself_is_not_trained_again(tmp_path: Path) -> None:
+def test_a_run_that_is_alone_on_its_device_is_not_retried(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
         folder.mkdir()
@@ -167,12 +168,12 @@ def test_a_run_that_has_a_device_to_itself_is_not_trained_again(tmp_path: Path) 
 @pytest.mark.skipif(
     not Path("/proc/self/statm").exists(), reason="needs Linux, which limits and counts a process's data"
 )
-def test_runs_without_memory_are_trained_again_with_half_as_many_beside_them(tmp_path: Path) -> None:
+def test_runs_out_of_memory_are_retried_with_half_as_many_in_parallel(tmp_path: Path) -> None:
     events: list[Event] = []
     shared = (tmp_path, torch.zeros(1))
     states = run_in_parallel(cramped, [shared], [0, 1, 2, 3], workers=4, threads=1, listen=events.append)
     assert states == {0: "finished", 1: State.OUT_OF_MEMORY, 2: "finished", 3: "finished"}
-    assert len(set(pids(tmp_path))) <= 3  # of those that have been at work last
+    assert len(set(pids(tmp_path))) <= 3  # the processes of the last attempts
     waiting = [(event.seed, event.text) for event in events if event.state == "waiting"]
     rooms = [f"out of memory; retried with at most {room} in parallel" for room in (2, 1)]
     assert {seed for seed, _ in waiting} == {0, 1, 2, 3}
@@ -181,7 +182,7 @@ def test_runs_without_memory_are_trained_again_with_half_as_many_beside_them(tmp
     failed = [event for event in events if event.state == "failed"]
     assert len(failed) == len(waiting) + 1  # seed 1 alone
     for event in failed:
-        expected = "out of memory: try a smaller dataset.batch_size, trainer.precision=bf16 or fewer trainer.workers (RuntimeError: "
+        expected = f"{ADVICE} (RuntimeError: "
         assert event.text.startswith(expected)
         assert "can't allocate memory" in event.text
 
@@ -196,14 +197,14 @@ def test_runs_without_memory_are_trained_again_with_half_as_many_beside_them(tmp
         (ValueError("out of memory"), False),
     ],
 )
-def test_want_of_memory_is_told_from_other_failures(error: Exception, expected: bool) -> None:
+def test_out_of_memory_is_told_from_other_failures(error: Exception, expected: bool) -> None:
     assert out_of_memory(error) is expected
     assert ("dataset.batch_size" in reason(error)) is expected
     assert "\n" not in reason(error)
 
 
 def test_an_interrupt_waits_until_each_has_ended(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """A terminal sends it to every process, and the parent passes it on besides: the second one disturbs nothing."""
+    """A terminal sends SIGINT to every process, and the parent passes it on. The second signal is ignored."""
 
     def listen(event: Event) -> None:
         if len(marks(tmp_path, "begun")) == 2:
@@ -228,10 +229,10 @@ def test_runs_are_interrupted_when_their_parent_is_killed(tmp_path: Path) -> Non
     until(lambda: all(map(gone, pids(tmp_path))))
 
 
-def test_an_interrupt_while_a_process_starts_is_kept_until_it_can_answer(
+def test_an_interrupt_waits_until_a_new_process_can_handle_it(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """It loads torch for seconds, and would fill the screen with where in that it was."""
+    """Loading torch takes seconds, and an interrupt within it would print a traceback."""
     worker = _Worker(patient, (tmp_path, torch.zeros(1)), threads=1)
     worker.give(0)
     worker.interrupt()

@@ -1,4 +1,4 @@
-"""Losses and metrics against sums worked out by hand, over batches of different sizes, sequences and precisions."""
+"""Losses and metrics against sums computed by hand, for batches, sequences and precisions."""
 
 import math
 from functools import partial
@@ -21,7 +21,7 @@ class Batch(NamedTuple):
 
 
 class Table(nn.Module):
-    """Logits looked up: what each input gives is known."""
+    """Look the logits up in a table."""
 
     def __init__(self, logits: list[list[float]]) -> None:
         super().__init__()
@@ -52,8 +52,8 @@ def test_a_training_loss_is_the_batchs_mean() -> None:
     )
 
 
-def test_images_are_judged_by_nats_and_percent_over_all_of_them() -> None:
-    """A small last batch weighs as much as it holds, not as much as a whole one."""
+def test_classification_reports_nats_and_percent_over_all_images() -> None:
+    """A small last batch counts by its size."""
     batches = [
         Batch(torch.tensor([1, 1, 2]), torch.tensor([0, 1, 1])),
         Batch(torch.tensor([2]), torch.tensor([0])),
@@ -62,7 +62,7 @@ def test_images_are_judged_by_nats_and_percent_over_all_of_them() -> None:
     assert metrics == {"loss": pytest.approx(nats(3 / 4, 1 / 4, 7 / 8, 1 / 8), rel=1e-6), "accuracy": 50.0}
 
 
-def test_text_is_judged_by_nats_bits_and_perplexity_a_token() -> None:
+def test_language_modelling_reports_nats_bits_and_perplexity_per_token() -> None:
     batches = [
         Batch(torch.tensor([[1, 2], [0, 2]]), torch.tensor([[0, 1], [1, 1]]), restart=True),
         Batch(torch.tensor([[1]]), torch.tensor([[1]])),
@@ -96,13 +96,13 @@ def test_a_perplexity_too_large_for_a_float_is_infinite() -> None:
 
 
 def test_summed_steps_are_as_many_times_the_mean() -> None:
-    """35 steps in PTB's recipe: its rate of 1 is one of the summed loss."""
+    """PTB's recipe sums over 35 steps; its learning rate of 1 belongs to that sum."""
     batch = Batch(torch.tensor([[1, 2, 0], [2, 2, 1]]), torch.tensor([[0, 1, 1], [0, 1, 1]]))
     mean, summed = (LanguageModelling(sum_steps=sums).loss(Table(LOGITS), batch) for sums in (False, True))
     assert mean.item() == pytest.approx(nats(3 / 4, 7 / 8, 1 / 2, 1 / 8, 7 / 8, 1 / 4), rel=1e-6)
     assert summed.item() == pytest.approx(3 * mean.item(), rel=1e-6)
     metrics = (LanguageModelling(sum_steps=sums).evaluate(Table(LOGITS), [batch]) for sums in (False, True))
-    assert next(metrics) == next(metrics)  # what is reported is always a token's
+    assert next(metrics) == next(metrics)  # the reported loss is per token in both cases
 
 
 def test_evaluating_uses_evaluation_mode_and_leaves_the_mode() -> None:
@@ -124,7 +124,7 @@ def test_an_empty_split_is_refused() -> None:
 
 
 class Watch:
-    """A clip that keeps the norm and the largest element of what it leaves."""
+    """Clip, and keep the norm and the largest element of the result."""
 
     def __init__(self, clip: partial) -> None:
         self.clip, self.norms, self.largest = clip, [], []
@@ -170,7 +170,7 @@ def test_a_clipped_step_is_no_longer_than_the_limit(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("bf16", [False, True])
-def test_bf16_computes_in_16_bits_and_judges_in_32(bf16: bool) -> None:
+def test_bf16_computes_in_16_bits_and_evaluates_the_loss_in_32(bf16: bool) -> None:
     task = Classification(bf16=bf16)
     model = task.prepare(nn.Sequential(nn.Conv2d(2, 4, 3), nn.Flatten(), nn.Linear(64, 3)))
     dtypes, layouts = [], []

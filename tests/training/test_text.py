@@ -1,4 +1,4 @@
-"""Training on text: the recipes, and what becomes of the carried state, in every gradient that an optimizer takes."""
+"""Training on text: the recipes, and the carried state in every gradient that an optimizer takes."""
 
 import copy
 import itertools
@@ -49,7 +49,7 @@ def stepped(network: nn.Module, changes: list[Tensor], factor: float) -> None:
 
 
 @each_recipe
-def test_the_loss_is_summed_over_the_steps_for_ptb_alone(dataset: str) -> None:
+def test_the_loss_is_summed_over_the_steps_only_for_ptb(dataset: str) -> None:
     data = text(batch_size=3, sequence_length=5)
     parts, _ = parts_of(dataset, BASES[dataset], data)
     batch = next(data.batches(*[torch.Generator()] * 2))
@@ -101,7 +101,7 @@ def test_every_gradient_is_clipped_where_it_is_taken(dataset: str, optimizer: st
 
 @each_recipe
 def test_a_measurement_is_definition_1_with_clipped_gradients(dataset: str) -> None:
-    """Plain loops, with the second batch's state in every evaluation: an interval of 1, so that the last measurement is its."""
+    """Plain loops, in which every evaluation starts from the state that the second batch starts from."""
     most, gamma = 0.02, 0.05
     data = text(iterations=2)
     options = [
@@ -133,7 +133,7 @@ def test_a_measurement_is_definition_1_with_clipped_gradients(dataset: str) -> N
 
 @each_recipe
 def test_langevin_steps_read_on_and_clip(dataset: str) -> None:
-    """An epoch of entropy_sgd by plain loops: 2 iterations of 3 steps, each on the next segment, over 3 passes of 2 segments."""
+    """An epoch of entropy_sgd by plain loops: 2 iterations of 3 steps, each step on the next segment."""
     most, steps, data = 0.05, 3, text(iterations=2)
     options = [
         "optimizer.local_entropy.steps=3",
@@ -211,8 +211,8 @@ def test_budgets_and_initial_rates(dataset: str, optimizer: str, epochs: int, ra
 
 
 @each_recipe
-def test_a_measured_iteration_leaves_what_the_base_s_own_leaves(dataset: str) -> None:
-    """The factor is 1 until the second measurement: with dropout, two iterations of SALR are two of its base, bit for bit."""
+def test_a_measured_iteration_changes_only_what_the_base_changes(dataset: str) -> None:
+    """Until the second measurement the factor is 1, and SALR is its base, bit for bit."""
     base = BASES[dataset]
     options, data = ["model.dropout=0.5", "trainer.epochs=1"], text(iterations=2)
     plain, measured = (

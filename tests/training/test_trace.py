@@ -21,9 +21,7 @@ from tests.helpers.trainer import of, trainer
 class Scripted(SALR):
     """SALR whose sharpness, factor and median are the values of a table."""
 
-    def __init__(self, before: float = math.nan) -> None:
-        super().__init__(SGD([nn.Parameter(torch.zeros(1))], lr=0.1))
-        self.now = (before, 1.0, math.nan)
+    now = (math.nan, 1.0, math.nan)
 
     @property
     def last_sharpness(self) -> Tensor:
@@ -38,6 +36,12 @@ class Scripted(SALR):
         return torch.tensor(self.now[2])
 
 
+def scripted(before: float = math.nan) -> Scripted:
+    optimizer = Scripted(SGD([nn.Parameter(torch.zeros(1))], lr=0.1))
+    optimizer.now = (before, 1.0, math.nan)
+    return optimizer
+
+
 def traced(optimizer: Scripted, sharpness: list[float], factors: list[float], **options: bool) -> Trace:
     trace = Trace(optimizer, **options)
     for place, values in enumerate(zip(sharpness, factors, strict=True)):
@@ -49,7 +53,7 @@ def traced(optimizer: Scripted, sharpness: list[float], factors: list[float], **
 def test_the_factor_is_the_median_with_its_5_and_95_percent_quantiles() -> None:
     """0.0, 0.1, ..., 2.0 in another order: every quantile is one of the values."""
     factors = [0.1 * (8 * place % 21) for place in range(21)]
-    row = traced(Scripted(), [1.0] * 21, factors).metrics()
+    row = traced(scripted(), [1.0] * 21, factors).metrics()
     assert sorted(factors) == pytest.approx([place / 10 for place in range(21)])
     assert row["lr_factor_low"] == pytest.approx(0.1)
     assert row["lr_factor"] == pytest.approx(1.0)
@@ -60,7 +64,7 @@ def test_the_factor_is_the_median_with_its_5_and_95_percent_quantiles() -> None:
 
 
 def test_quantiles_between_two_values_are_interpolated() -> None:
-    row = traced(Scripted(), [1.0] * 3, [1.0, 2.0, 4.0]).metrics()
+    row = traced(scripted(), [1.0] * 3, [1.0, 2.0, 4.0]).metrics()
     assert row["lr_factor_low"] == pytest.approx(1.1)  # 0.1 of the way from 1 to 2
     assert row["lr_factor"] == 2
     assert row["lr_factor_high"] == pytest.approx(3.8)  # 0.9 of the way from 2 to 4
@@ -80,12 +84,12 @@ def test_quantiles_between_two_values_are_interpolated() -> None:
 def test_the_sharpness_is_the_median_of_the_epoch_s_measurements(
     before: float, sharpness: list[float], median: float
 ) -> None:
-    row = traced(Scripted(before), sharpness, [1.0] * len(sharpness)).metrics()
+    row = traced(scripted(before), sharpness, [1.0] * len(sharpness)).metrics()
     assert row["sharpness"] == median
 
 
 def test_every_iteration_is_kept_with_its_base_rate_and_its_scaled_rate() -> None:
-    optimizer = Scripted()
+    optimizer = scripted()
     assert traced(optimizer, [1.0], [1.0]).iterations() is None
     assert traced(optimizer, [3.0, 3.0, 6.0], [0.5, 0.5, 2.0], detailed=True).iterations() == {
         "sharpness": [3.0, 3.0, 6.0],

@@ -1,4 +1,4 @@
-"""W&B as a view of the records, judged by the offline files that it would upload; no network is touched."""
+"""W&B as a view of the records: the offline files that it would upload, without a network."""
 
 import json
 import logging
@@ -7,12 +7,14 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
+from salr.training import WandbTracker
 from tests.helpers.commands import ROOT, SMALL, command, epochs_done, left, runs, train, until
 
 wandb = pytest.importorskip("wandb", reason="needs wandb")
@@ -81,7 +83,7 @@ def _key(item: Any) -> str:
 
 
 def _payloads(data: bytes) -> Iterator[bytes]:
-    """LevelDB's log format: blocks of 32 KB with records of crc32, length and kind (whole, first, middle, last)."""
+    """Parse LevelDB's log format: blocks of 32 KB, records of crc32, length and kind."""
     place, payload = 7, b""
     while place + 7 <= len(data):
         room = 32768 - place % 32768
@@ -98,7 +100,7 @@ def _payloads(data: bytes) -> Iterator[bytes]:
 
 @pytest.fixture
 def trap(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """An environment that sends all of W&B's traffic to a socket where nothing may arrive, and asks for as much as it can."""
+    """An environment that asks W&B for all the traffic it can, to a socket where nothing may arrive."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         address = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -156,14 +158,14 @@ def test_three_seeds_in_one_process_are_three_runs(tmp_path: Path, trap: dict[st
         assert summary is not None
         assert {name: view.summary[name] for name in summary} == summary
         assert view.summary["state"] == "finished"
-    # Nothing of it stands outside the results, and nothing of it changes the numbers.
+    # W&B writes nothing outside the results folder and changes no result.
     assert list((tmp_path / "here").iterdir()) == []
     assert train([*arguments, "tracker=none", f"results={tmp_path / 'untracked'}"]) == 0
     for seed, record in runs(tmp_path / "untracked").items():
         assert left(record) == left(records[seed])
 
 
-def test_a_run_that_goes_on_is_the_same_run(tmp_path: Path, trap: dict[str, str]) -> None:
+def test_a_resumed_run_is_the_same_run(tmp_path: Path, trap: dict[str, str]) -> None:
     arguments = [*TRACKED, "trainer.epochs=20", f"results={tmp_path / 'results'}"]
     with command(tmp_path / "here", *arguments, environment=trap) as run:
         until(lambda: epochs_done(tmp_path / "results") >= 2)
@@ -182,7 +184,23 @@ def test_a_run_that_goes_on_is_the_same_run(tmp_path: Path, trap: dict[str, str]
     assert steps == sorted(set(steps))
     assert set(range(1, 21)) - set(steps) <= {
         first.rows[-1]["epoch"] + 1
-    }  # recorded, but stopped before it was told
+    }  # recorded, but stopped before it was logged
+
+
+def test_measures_are_added_to_the_summary_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CONFIG", "CACHE"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "home"))
+    tracker = WandbTracker("salr", None, "offline", tmp_path / "wandb")
+    tracker.start(0, "cell/seed-0", "cell", "key-0", {})
+    tracker.log({"epoch": 1, "gradient_calls": 10, "test_loss": 0.5})
+    tracker.finish({"test_loss": 0.5}, "finished")
+    time.sleep(1.1)  # W&B names its folders by the second
+    tracker.add_measures("key-0", {"leading_eigenvalue": 12.5})
+    first, second = seen(tmp_path)
+    assert first.identity == second.identity == "key-0"
+    assert first.summary["test_loss"] == 0.5
+    assert second.summary["leading_eigenvalue"] == 12.5
+    assert second.exit_code == 0
 
 
 @pytest.mark.parametrize("broken", ["not installed", "init", "no folder"])
@@ -205,7 +223,7 @@ def test_losing_wandb_loses_no_record(
     lines = [
         message
         for message in caplog.messages
-        if "the run goes on without it, its record is on disk" in message
+        if "the run continues without it, and its record is on disk" in message
     ]
     assert len(lines) == 2  # one a seed
     assert all(line.startswith("WandbTracker: ") and "\n" not in line for line in lines)
@@ -217,7 +235,10 @@ def test_losing_wandb_loses_no_record(
 
 def test_without_a_tracker_wandb_is_not_imported(tmp_path: Path) -> None:
     arguments = [*SMALL, "trainer.epochs=1", f"results={tmp_path}"]
-    script = f"import sys; from experiments.train import main; code = main({arguments!r}); sys.exit(code or 'wandb' in sys.modules)"
+    script = (
+        f"import sys; from experiments.train import main; code = main({arguments!r}); "
+        "sys.exit(code or 'wandb' in sys.modules)"
+    )
     assert (
         subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False, capture_output=True).returncode
         == 0
