@@ -23,7 +23,7 @@ TABLE   = $(PY) scripts/table.py $(1) --seeds '$(SEEDS)' --preset $(PRESET) --ne
 SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo train test soak lint format data tables $(TABLES) figure3 figure4 plan runs report bench \
+.PHONY: help setup demo train test soak lint format data tables $(TABLES) figure3 figure4 docs plan runs report bench \
         wandb-sync clean
 
 help:  ## list the targets
@@ -99,9 +99,14 @@ report: $(STAMP)  ## make tables, figures and results/report.html from the recor
 bench: $(STAMP)  ## time every optimizer beside a plain loop, into results/bench/
 	$(PY) -m scripts.bench $(ARGS)
 
+docs: $(STAMP)  ## build the documentation, docs/_build/html/index.html
+	@$(PY) -c 'import sphinx, myst_parser' 2> /dev/null || \
+	  $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(PY) -m sphinx -q -W --keep-going -n docs docs/_build/html
+
 wandb-sync: $(STAMP)  ## upload the runs that W&B has kept offline (ARGS="results=DIR")
 	$(PY) scripts/wandb_sync.py $(ARGS)
 
 clean:  ## remove caches and builds; keep data, results and .venv
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist docs/_build docs/reference/generated .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -47,7 +47,10 @@ nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|enum|nn|numpy|os|pandas|pathlib|torch)\..*"),
     ("py:.*", r"(Any|Callable|Closure|Container|Generator|Iterable|Iterator|Mapping|Path|Sequence)"),
     ("py:.*", r"(Index|Module|Optimizer|Snapshot|T|Tensor|Weight|optional)"),
-    ("py:.*", r"salr\.(closures\.evaluation\.Closure|sharpness\.dataset_loss\.Weight|optim\.averaging\.T|records\.run\.T)"),
+    (
+        "py:.*",
+        r"salr\.(closures\.evaluation\.Closure|sharpness\.dataset_loss\.Weight|optim\.averaging\.T|records\.run\.T)",
+    ),
 ]
 
 html_theme = "pydata_sphinx_theme"

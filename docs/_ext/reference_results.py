@@ -1,7 +1,8 @@
-"""Tables of what the project has measured, made from the files of ``results/reference/`` whenever pages are built.
+"""Tables of what the project has measured, made from ``results/reference/`` whenever the pages are built.
 
 ``python docs/_ext/reference_results.py`` writes the same tables into README.md, between the marks
-``<!-- results -->`` and ``<!-- end of results -->`` and likewise for ``costs``. A test checks that they are there.
+``<!-- results -->`` and ``<!-- end of results -->``, and likewise for ``costs``. A test checks that they are
+there.
 """
 
 import csv
@@ -113,7 +114,13 @@ def run_times() -> str:
             found.setdefault(key, []).append(float(row["seconds"]))
             calls[key] = row["gradient_calls"]
     lines = [
-        (network, method, f"{int(calls[key]):,}", f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f}", device)
+        (
+            network,
+            method,
+            f"{int(calls[key]):,}",
+            f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f}",
+            device,
+        )
         for key, seconds in found.items()
         for network, method, device in [key]
     ]
@@ -144,7 +151,7 @@ def with_blocks(text: str) -> str:
         begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->"
         if begin in text:
             pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-            block = f"{begin}{make()}\n{end}"
+            block = f"{begin}\n{make()}\n\n{end}"
             text = pattern.sub(lambda _, block=block: block, text)
     return text
 

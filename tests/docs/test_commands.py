@@ -27,7 +27,9 @@ def commands(page: Path) -> Iterator[str]:
         yield from (line for line in block.text.splitlines() if line.strip() and not line.startswith("#"))
 
 
-SHOWN = sorted({(name(page), line) for page in pages() if page.parent.name != ELSEWHERE for line in commands(page)})
+SHOWN = sorted(
+    {(name(page), line) for page in pages() if page.parent.name != ELSEWHERE for line in commands(page)}
+)
 
 
 def made(line: str) -> str:

@@ -14,7 +14,9 @@ import salr.sharpness
 
 PACKAGES = (salr.optim, salr.sharpness, salr.closures, salr.records)
 MODULES = sorted(
-    f"{package.__name__}.{module.name}" for package in PACKAGES for module in pkgutil.iter_modules(package.__path__)
+    f"{package.__name__}.{module.name}"
+    for package in PACKAGES
+    for module in pkgutil.iter_modules(package.__path__)
 )
 WITHOUT = {
     *("Closure", "Estimate", "Measure", "Wrapper"),  # a type, a tuple, and what others are built on
@@ -38,6 +40,7 @@ def test_everything_public_shows_an_example(package: object) -> None:
     missing = [
         name
         for name, thing in public.items()
-        if (inspect.isclass(thing) or inspect.isfunction(thing)) and ">>>" not in (inspect.getdoc(thing) or "")
+        if (inspect.isclass(thing) or inspect.isfunction(thing))
+        and ">>>" not in (inspect.getdoc(thing) or "")
     ]
     assert not missing

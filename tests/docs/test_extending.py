@@ -63,7 +63,7 @@ def test_a_page_on_how_to_add_something_is_complete(page: str, checkout: Path) -
         elif language == "python":
             assert re.search(r"\d", run([sys.executable, "-c", block], checkout))
         else:
-            python = f"python() {{ {sys.executable} \"$@\"; }}\n"
+            python = f'python() {{ {sys.executable} "$@"; }}\n'
             output = run(["/bin/sh", "-e", "-c", python + block], checkout)
             assert re.search(r"\d\.\d", output), output
             ran += 1
