@@ -211,7 +211,7 @@ def test_thousands_of_lines_of_train(seed: int, nothing_is_trained: Path) -> Non
 SCRIPTS: dict[str, tuple[Callable[[list[str]], int | None], str]] = {
     "table.py": (
         scripts.table.main,
-        "1 9 all 0 x --seeds 2 [0,1] --preset smoke --plan --networks lenet --launcher local slurm --jobs 0 4 "
+        "1 9 all 0 x --seeds 2 [0,1] --preset smoke --plan --networks lenet --launcher local slurm --jobs 4 "
         "--override trainer.epochs=1 results=/dev/null/x",
     ),
     "report.py": (

@@ -1,0 +1,75 @@
+"""Copy finished runs into a reference folder: without weights, hosts, processes and paths, sealed anew."""
+
+import copy
+import gzip
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from salr.records import Run, State, atomic, find_runs
+from salr.records.sealed import plain
+
+SCRUBBED = {
+    "results": "results",
+    "dataset.root": "datasets",
+    "trainer.device": "auto",
+    "tracker.directory": "results/wandb",
+}
+"""Values that name paths or a device, and what replaces them. None is part of a run's key."""
+
+KEPT = ("summary.json", "sharpness.json")
+
+TRACE = "iterations.json.gz"
+"""The iterations of the last epoch, compressed, of one seed per cell."""
+
+
+def export(results: Path, reference: Path) -> list[Run]:
+    """Copy every finished run of a results folder that the reference folder lacks, and return the copies.
+
+    A copy has the configuration, the status, the summary, the metrics and the measured sharpness. The first
+    seed of a cell also has its trace of iterations.
+
+    Raises:
+        RecordError: a record cannot be read or written.
+    """
+    copies = []
+    traced = set()
+    for run in find_runs(results):
+        target = Run(reference, run.dataset, run.model, run.optimizer, run.key, run.seed)
+        if run.state() is not State.FINISHED:
+            continue
+        first = run.cell not in traced
+        traced.add(run.cell)
+        if target.state() is not State.FINISHED:
+            _copy(run, target, first)
+            copies.append(target)
+    return copies
+
+
+def _copy(run: Run, target: Run, trace: bool) -> None:
+    target.write_config(_scrubbed(run.read_config() or {}))
+    target.keep_metrics(0)
+    for row in run.read_metrics():
+        target.append_metrics(row)
+    for name in KEPT:
+        if (values := run.read_json(name)) is not None:
+            target.write_json(name, values)
+    if trace and (iterations := run.read_json("iterations.json")) is not None:
+        text = json.dumps(plain(iterations))
+        atomic.write(target.folder / TRACE, gzip.compress(text.encode(), mtime=0))
+    status = run.read_json("status.json") or {}
+    # The status comes last: until then the copy is not a finished run.
+    target.write_json("status.json", {name: status[name] for name in status if name not in ("pid", "host")})
+
+
+def _scrubbed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a configuration without paths and devices."""
+    values = copy.deepcopy(dict(config))
+    for path, replacement in SCRUBBED.items():
+        *parts, name = path.split(".")
+        node = values
+        for part in parts:
+            node = node[part]
+        node[name] = replacement
+    return values
