@@ -157,7 +157,8 @@ class Evaluation:
         try:
             with torch.set_grad_enabled(self._closure_differentiates), self._gradients_set_aside():
                 loss = self._call(measuring=True)
-                assert loss is not None
+                if loss is None:
+                    raise NoGradient(None)
                 return loss.detach()
         except RuntimeError as error:
             if self._closure_differentiates or not _arose_in_differentiation(error):
@@ -274,7 +275,8 @@ class Evaluation:
             self.begun = self._side.snapshot() if before is None else before
         if self._side.complete:
             return self._gradient_or_nothing(first)
-        with self._side.watching(*({self.begun, before} - {None})):
+        snapshots = {snapshot for snapshot in (self.begun, before) if snapshot is not None}
+        with self._side.watching(*snapshots):
             return self._gradient_or_nothing(first)
 
     def _gradient_or_nothing(self, first: bool) -> Tensor:
@@ -373,7 +375,7 @@ class Evaluation:
             loss = self.closure()
         finally:
             side.measuring = False
-        if loss is None and not measuring:
+        if loss is None:
             return None
         if not isinstance(loss, Tensor):
             raise TypeError(f"the closure returned {type(loss).__name__}; expected the loss as a tensor")

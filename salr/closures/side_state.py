@@ -150,6 +150,8 @@ class SideState:
         targets = [*self._open, *snapshots]
         before: dict[nn.Module, dict[str, object]] = {module: _attributes(module) for module in self.modules}
 
+        own = {id(parameter) for parameter in self.parameters}
+
         def found(module: nn.Module, _arguments: object) -> None:
             if module in self.modules:
                 return
@@ -159,7 +161,9 @@ class SideState:
                     handles.append(child.register_forward_pre_hook(made))
                 for snapshot in targets:
                     self._add_buffers(snapshot, child)
-                    snapshot.extend_gradients_aside(child.parameters(recurse=False))
+                    snapshot.extend_gradients_aside(
+                        parameter for parameter in child.parameters(recurse=False) if id(parameter) not in own
+                    )
 
         def made(module: nn.Module, _arguments: object) -> None:
             for snapshot in targets:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +19,10 @@ from salr.sharpness import AscentDescent, Measure
 
 OWN = "SALR."
 """Prefix of the measure's tensors in a saved parameter state."""
+UNMEASURED = (
+    "step() without a loss: a measurement was due and has not been taken, so the factor stays; call "
+    "optimizer.measure(closure) before each step"
+)
 
 
 class SALR(Wrapper):
@@ -165,8 +169,12 @@ class SALR(Wrapper):
     def _step(self, evaluation: Evaluation) -> Tensor:
         if self.measurement_due:
             evaluation.measures_only = isinstance(self.base, Wrapper) and self.base.starts_elsewhere
-            with suppress(NoGradient):  # the base meets it again, and knows what to do
+            try:
                 self._take(self.sharpness_measure.measure(evaluation, self.shared_noise))
+            except NoGradient:  # the base meets it again, and steps with the gradients that are there
+                if evaluation.accumulated and not self.sharpness_measure.cost.needs_evaluation:
+                    present = [gradient for _, gradient in evaluation.accumulated]
+                    self._take(self.sharpness_measure.from_gradients(present))
             evaluation.measures_only = False
         with self._scaled_rates():
             loss = self._step_base(evaluation)
@@ -186,6 +194,13 @@ class SALR(Wrapper):
         with self._scaled_rates():
             self.base.step()
         self._count()
+
+    def _say_plain(self, nothing: NoGradient, accumulated: list[tuple[Tensor, Tensor]]) -> None:
+        if self.measurement_due:  # a step without a measurement is otherwise one as any
+            if accumulated or self._has_gradients():
+                self._warn_once(UNMEASURED)
+            else:
+                super()._say_plain(nothing, accumulated)
 
     def _count(self) -> None:
         if self._has_gradients():  # a batch that has been skipped is no iteration

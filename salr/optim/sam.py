@@ -95,12 +95,12 @@ class SAM(Wrapper):
         Raises:
             RuntimeError: no parameter has a gradient.
         """
-        self._return()
+        self._abandon()
         parameters = [parameter for parameter in self.parameters if parameter.grad is not None]
         if not parameters:
             raise RuntimeError("SAM.first_step() found no gradient; call loss.backward() before it")
         after = self._side.snapshot()
-        after.set_gradients_aside(self._side.others)
+        after.set_gradients_aside(self._side.others())
         start, watching = [local(parameter).clone() for parameter in self.parameters], ExitStack()
         self._ascended = _Ascended(start, after, watching)
         self._ascend(parameters, [parameter.grad for parameter in parameters if parameter.grad is not None])
@@ -138,8 +138,14 @@ class SAM(Wrapper):
             ascended.after.restore()
             copy_into(self.parameters, ascended.start)
 
+    def _abandon(self) -> None:
+        """Go back from a first step whose second pass has failed."""
+        if self._ascended is not None:
+            self._return()
+            self._side.complete = False  # perhaps nothing has been watched
+
     def _step(self, evaluation: Evaluation) -> Tensor:
-        self._return()
+        self._abandon()
         loss = super()._step(evaluation)
         self._noise = self._side.noise()
         return loss

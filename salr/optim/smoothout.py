@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 
 from salr.checks import check_positive
 from salr.closures import Evaluation
+from salr.closures.evaluation import NoGradient
 from salr.closures.vectors import copy_into, like_shard, local
 from salr.optim.ranks import drawn_alike
 from salr.optim.wrapper import Wrapper
@@ -63,7 +64,10 @@ class SmoothOut(Wrapper):
     def _gradient(self, evaluation: Evaluation) -> Tensor:
         evaluation.discard()  # what SALR has taken at θ
         if len(self._spared) != len(self.parameters):
-            self._spared = self._batch_norm_parameters(evaluation)
+            try:
+                self._spared = self._batch_norm_parameters(evaluation)
+            except NoGradient:  # a batch that is skipped says nothing about the modules
+                return evaluation()
         pairs = zip(self.parameters, self._spared, strict=True)
         perturbed = [parameter for parameter, spared in pairs if not spared and parameter.requires_grad]
         start = [local(parameter).clone() for parameter in perturbed]

@@ -246,7 +246,7 @@ class Wrapper(Optimizer):
                 loss: Tensor | None = take()
             except NoGradient as nothing:
                 loss = nothing.loss
-                self._say_plain(nothing)
+                self._say_plain(nothing, evaluation.accumulated)
             else:
                 if not self.adds_accumulated and evaluation.accumulated:
                     evaluation.accumulated = []
@@ -266,12 +266,10 @@ class Wrapper(Optimizer):
         self._one_call = calls <= 1 and self._one_call is not False
         return loss
 
-    def _say_plain(self, nothing: NoGradient) -> None:
-        """Warn once of a plain step that may not be meant.
-
-        A batch that is skipped by None has no gradients: nothing to say.
-        """
-        if nothing.loss is not None or any(parameter.grad is not None for parameter in self.parameters):
+    def _say_plain(self, nothing: NoGradient, accumulated: list[tuple[Tensor, Tensor]]) -> None:
+        """Warn once of a step without the method's own gradient. A batch skipped by None has no gradients at all."""
+        taken = any(parameter.grad is not None for parameter in self.parameters)
+        if nothing.loss is not None or accumulated or taken:
             self._warn_once(f"a plain step of the base has been taken, for {nothing}")
 
     def _warn_once(self, message: str) -> None:
