@@ -20,13 +20,14 @@ from experiments.records import folder_of, records_of
 from experiments.schema import Config, ConfigError
 from experiments.schema.config import has_effect
 from salr.records import check_writable
+from salr.reporting.cells import Cell, Wanted
 from salr.reporting.files import write_table
 from salr.reporting.gallery import draw_figures
 from salr.reporting.metrics import MARGINS
 from salr.reporting.overview import claim_lines, headline
 from salr.reporting.page import Paper, write_page
 from salr.reporting.render import markdown
-from salr.reporting.tables import Cell, Table, Wanted, make_table, printed_table
+from salr.reporting.tables import Table, make_table, printed_table
 from salr.reporting.verdicts import judge
 
 

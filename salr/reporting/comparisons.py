@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from salr.reporting.cells import Cell
 from salr.reporting.claims import Claim, Pair
 from salr.reporting.metrics import Metric, margin_of
 from salr.reporting.published import Key
 from salr.reporting.statistics import ALPHA, MIN_SEEDS, Difference, holm, seeds_needed, welch
-from salr.reporting.tables import Cell
 
 
 class Outcome(StrEnum):

@@ -6,9 +6,10 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+from salr.reporting.cells import Cell
 from salr.reporting.comparisons import Comparison
 from salr.reporting.render import differs
-from salr.reporting.tables import Cell, Table
+from salr.reporting.tables import Table
 
 TIMES = ("seconds",)
 """Columns that two runs of the same cell do not share."""

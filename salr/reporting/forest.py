@@ -9,11 +9,12 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from salr.reporting.bootstrap import Aggregate, Interval
+from salr.reporting.cells import Cell
 from salr.reporting.figures import COLOURS, save
 from salr.reporting.methods import name_of
 from salr.reporting.metrics import METRICS
 from salr.reporting.statistics import ALPHA, Estimate
-from salr.reporting.tables import Cell, Table
+from salr.reporting.tables import Table
 from salr.reporting.verdicts import Verdict
 
 MEASURED, PUBLISHED = COLOURS[0], COLOURS[1]

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from salr.reporting.cells import Cell
 from salr.reporting.figures import Rows, error_and_factor, figure4_left, figure4_right
 from salr.reporting.forest import aggregates, forest
-from salr.reporting.tables import Cell, Table
+from salr.reporting.tables import Table
 from salr.reporting.verdicts import Judgement
 
 TRACED = ("sgd_salr", "adam_salr")

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from salr.reporting.cells import Cell
 from salr.reporting.comparisons import Comparison, Outcome
 from salr.reporting.methods import name_of
 from salr.reporting.render import differs, number, pair_text
-from salr.reporting.tables import Cell, Table, by_place
+from salr.reporting.tables import Table, by_place
 from salr.reporting.verdicts import Count, Judgement, Verdict, Word
 
 STEPS = (1, 2, 4)
@@ -124,16 +125,17 @@ def _step(cell: Cell, gap: float) -> int:
 def verdict_text(verdict: Verdict) -> str:
     """Return the counts of a verdict in words."""
     counts = verdict.counts
+    missing = counts[Outcome.NOT_MEASURED]
     if not verdict.measured:
         return f"none of {verdict.planned} comparisons measured"
+    kind = "measured comparisons" if missing else "comparisons"
     parts = [
-        f"supported in {counts[Outcome.BETTER]} of {verdict.measured} measured comparisons",
+        f"supported in {counts[Outcome.BETTER]} of {verdict.measured} {kind}",
         f"contradicted in {counts[Outcome.WORSE]}",
         f"equivalent in {counts[Outcome.EQUIVALENT]}",
         f"undecided in {counts[Outcome.UNDECIDED]}",
     ]
     text = ", ".join(parts)
-    missing = counts[Outcome.NOT_MEASURED]
     return f"{text}; {missing} of the paper's {verdict.planned} not measured" if missing else text
 
 

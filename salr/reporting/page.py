@@ -12,6 +12,7 @@ import jinja2
 
 from salr.records import atomic
 from salr.reporting import overview
+from salr.reporting.cells import Cell
 from salr.reporting.comparisons import Comparison, Outcome
 from salr.reporting.methods import name_of
 from salr.reporting.render import (
@@ -25,7 +26,7 @@ from salr.reporting.render import (
     published_text,
     remarks,
 )
-from salr.reporting.tables import Cell, Table, by_place
+from salr.reporting.tables import Table, by_place
 from salr.reporting.verdicts import Judgement
 
 MARKS = {

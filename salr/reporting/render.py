@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 
+from salr.reporting.cells import Cell
 from salr.reporting.comparisons import Comparison, Outcome
 from salr.reporting.methods import name_of
 from salr.reporting.metrics import METRICS
 from salr.reporting.published import Published
 from salr.reporting.statistics import ALPHA, MIN_SEEDS
-from salr.reporting.tables import Cell, Table, by_place
+from salr.reporting.tables import Table, by_place
 
 COMPARED = ("data", "network", "difference", "mean [95 %]", "corrected", "p (Holm)", "n", "outcome")
 """The columns of :func:`compared`."""

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from salr.reporting.bootstrap import Aggregate, aggregate
+from salr.reporting.cells import Cell
 from salr.reporting.claims import Claim, Fact, Pair
 from salr.reporting.comparisons import Comparison, Outcome, compare
 from salr.reporting.metrics import MARGINS, METRICS
 from salr.reporting.published import Key
 from salr.reporting.statistics import Estimate, holm, welch
-from salr.reporting.tables import Cell, Table
+from salr.reporting.tables import Table
 
 
 class Word(StrEnum):

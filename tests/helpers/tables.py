@@ -13,7 +13,8 @@ from experiments.paper.tables import TableCell, table_cells
 from experiments.records import records_of
 from salr.records import Run
 from salr.records.sealed import json_bytes
-from salr.reporting.tables import Table, Wanted, make_table
+from salr.reporting.cells import Wanted
+from salr.reporting.tables import Table, make_table
 from salr.reporting.verdicts import Judgement, judge
 
 MADE = {"versions": {"torch": "2"}, "commit": "c", "device": "cpu", "threads": 1}

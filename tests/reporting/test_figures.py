@@ -12,12 +12,13 @@ from matplotlib.figure import Figure
 from experiments.paper.published import published
 from salr.records import Run
 from salr.reporting import figures, forest
+from salr.reporting.cells import Cell, Wanted
 from salr.reporting.figures import error_and_factor, figure4_left, figure4_right
 from salr.reporting.gallery import draw_figures
 from salr.reporting.methods import style_of
 from salr.reporting.metrics import METRICS
 from salr.reporting.statistics import estimate
-from salr.reporting.tables import Cell, Table, Wanted, make_table
+from salr.reporting.tables import Table, make_table
 from tests.helpers.tables import MADE, judged, record, table
 
 

@@ -21,11 +21,12 @@ from experiments.paper.published import (
     table_rows,
 )
 from salr.records import Run
+from salr.reporting.cells import Wanted
 from salr.reporting.csv_files import csv_text, differences_csv, runs_csv
 from salr.reporting.files import write_table
 from salr.reporting.latex import latex
 from salr.reporting.render import markdown
-from salr.reporting.tables import Table, Wanted, make_table
+from salr.reporting.tables import Table, make_table
 from tests.helpers.tables import MADE, judged, record, table
 
 KEPT = Path(__file__).parents[2] / "results" / "reference" / "tables"

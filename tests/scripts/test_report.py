@@ -17,7 +17,7 @@ def test_what_is_missing_is_said_and_is_no_error(tmp_path: Path, capsys: pytest.
     assert "incomplete: table 8: 0 of 8 runs, 0 of 8 cells complete" in output
     assert "incomplete: table 9" not in output
     assert "6 of 130 published cells are measured" in output
-    assert "(e) SGD-SALR beats SmoothOut. Open: supported in 0 of 4 measured comparisons" in output
+    assert "(e) SGD-SALR beats SmoothOut. Open: supported in 0 of 4 comparisons" in output
     assert {path.name for path in tmp_path.iterdir()} == {"figures", "report.html", "runs", "tables"}
 
 
