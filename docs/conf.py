@@ -1,7 +1,9 @@
 """The configuration of the documentation's pages, which ``make docs`` builds."""
 
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]
@@ -47,10 +49,8 @@ nitpick_ignore_regex = [
     ("py:.*", r"(abc|collections|enum|nn|numpy|os|pandas|pathlib|torch)\..*"),
     ("py:.*", r"(Any|Callable|Closure|Container|Generator|Iterable|Iterator|Mapping|Path|Sequence)"),
     ("py:.*", r"(Index|Module|Optimizer|Snapshot|T|Tensor|Weight|optional)"),
-    (
-        "py:.*",
-        r"salr\.(closures\.evaluation\.Closure|sharpness\.dataset_loss\.Weight|optim\.averaging\.T|records\.run\.T)",
-    ),
+    ("py:.*", r"salr\.closures\.(evaluation\.Closure|snapshot\.Snapshot)"),
+    ("py:.*", r"salr\.(sharpness\.dataset_loss\.Weight|optim\.averaging\.T|records\.run\.T)"),
 ]
 
 html_theme = "pydata_sphinx_theme"
@@ -72,3 +72,12 @@ html_theme_options = {
 }
 html_context = {"default_mode": "auto"}
 project_copyright = "the salr authors, MIT licence"
+
+
+def escape_bars(app: Any, what: str, name: str, thing: object, options: object, lines: list[str]) -> None:
+    """Show |x| in a docstring as it is written; docutils would substitute it."""
+    lines[:] = [re.sub(r"(``.*?``)|\|", lambda found: found[1] or r"\|", line) for line in lines]
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", escape_bars)

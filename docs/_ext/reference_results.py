@@ -107,23 +107,16 @@ def costs(seeds: int = 30) -> str:
 def run_times() -> str:
     """Return how long the runs took that made the committed tables."""
     found: dict[tuple[str, str, str], list[float]] = {}
-    calls: dict[tuple[str, str, str], str] = {}
+    calls: dict[tuple[str, str, str], int] = {}
     for path in sorted((REFERENCE / "tables").glob("table[0-9]_runs.csv")):
         for row in rows(f"tables/{path.name}"):
             key = row["network"], name_of(row["method"]), f"{row['device']}, {row['threads']} thread"
             found.setdefault(key, []).append(float(row["seconds"]))
-            calls[key] = row["gradient_calls"]
-    lines = [
-        (
-            network,
-            method,
-            f"{int(calls[key]):,}",
-            f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f}",
-            device,
-        )
-        for key, seconds in found.items()
-        for network, method, device in [key]
-    ]
+            calls[key] = int(row["gradient_calls"])
+    lines = []
+    for (network, method, device), seconds in found.items():
+        minutes = f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f}"
+        lines.append((network, method, f"{calls[network, method, device]:,}", minutes, device))
     return markdown(("network", "method", "gradient calls", "minutes a run", "device"), lines)
 
 

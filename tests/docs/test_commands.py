@@ -27,9 +27,8 @@ def commands(page: Path) -> Iterator[str]:
         yield from (line for line in block.text.splitlines() if line.strip() and not line.startswith("#"))
 
 
-SHOWN = sorted(
-    {(name(page), line) for page in pages() if page.parent.name != ELSEWHERE for line in commands(page)}
-)
+PAGES = [page for page in pages() if page.parent.name != ELSEWHERE]
+SHOWN = sorted({(name(page), line) for page in PAGES for line in commands(page)})
 
 
 def made(line: str) -> str:
@@ -70,11 +69,10 @@ def check(line: str) -> None:
         return
     if words[0] == "make":
         for command in made(line).splitlines():
-            inner = shlex.split(command, comments=True)
-            if inner[1:2] == ["train.py"]:
-                check_train(inner[2:])
-            elif inner[1:2] == ["scripts/table.py"]:
-                check_table(inner[2:])
+            if command.startswith(".venv/bin/python train.py "):
+                check_train(shlex.split(command)[2:])
+            elif command.startswith(".venv/bin/python scripts/table.py "):
+                check_table(shlex.split(command)[2:])
         return
     if words[0] == "python" and words[1] == "train.py":
         check_train(words[2:])

@@ -39,7 +39,7 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def change(path: Path, block: str) -> None:
-    """Replace the lines that a block has without its added ones by those that it has without its removed ones."""
+    """Put the lines that a block keeps and adds in the place of those that it keeps and removes."""
     lines = block.splitlines(keepends=True)
     old = "".join(line[1:] for line in lines if line[0] in " -")
     new = "".join(line[1:] for line in lines if line[0] in " +")

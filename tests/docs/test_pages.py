@@ -1,4 +1,4 @@
-"""The pages have what the project has: every public name, every configuration, no broken path, measured numbers only."""
+"""The pages have every public name, no broken path, and only numbers that were measured."""
 
 import importlib.util
 import re

@@ -40,17 +40,10 @@ def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name)
 def test_what_a_page_imports_is_in_its_own_lines(page: Path) -> None:
     """A reader who copies a page's code after the quick start's lines needs nothing more."""
-    used = {
-        word
-        for block in blocks(page, "python")
-        for word in re.findall(r"\b(?:SALR|SAM|LocalEntropy)\b", block.text)
-    }
-    imported = {
-        word
-        for block in blocks(page, "python")
-        for line in re.findall(r"^from salr\S* import (.*)$", block.text, re.MULTILINE)
-        for word in line.split(", ")
-    }
+    code = "\n".join(block.text for block in blocks(page, "python"))
+    used = set(re.findall(r"\b(?:SALR|SAM|LocalEntropy|AscentDescent|GradientNorm)\b", code))
+    lines = re.findall(r"^from salr\S* import (.*)$", code, re.MULTILINE)
+    imported = {word for line in lines for word in line.split(", ")}
     assert used <= imported
 
 
