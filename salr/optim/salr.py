@@ -311,6 +311,7 @@ class SALR(Wrapper):
         measure = type(self.sharpness_measure).__name__
         if state.get("measure", measure) != measure:
             raise ValueError(f"it is of the measure {state['measure']}; expected {measure}")
+        check_count("iterations", state["iterations"], 0)
         history = state["history"]
         self._iterations, self._measured = state["iterations"], state.get("measured", False)
         self._history = None if history is None else RunningMedian(tensor(history))

@@ -248,12 +248,12 @@ def test_sam_in_two_phases_goes_on_after_a_second_pass_that_failed() -> None:
     problem, reference = Problem(), Problem()
     optimizer, other = (SAM(SGD(each.parameters, lr=0.1)) for each in (problem, reference))
     before = problem.values()
+    reference.loss()  # the first pass's statistics stay
     problem.loss().backward()
     optimizer.first_step()
     after_first_pass = problem.values()
     assert not same(after_first_pass, before)  # and then the second pass fails
     optimizer.zero_grad()
-    reference.loss()  # the first pass's statistics stay
     for _ in range(2):
         torch.manual_seed(0)
         optimizer.step(problem.loss)
