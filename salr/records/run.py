@@ -83,6 +83,11 @@ class Run:
         """The name of the run, unique within a results folder."""
         return f"{self.cell}/seed-{self.seed}"
 
+    @property
+    def identity(self) -> str:
+        """What a tracker knows the run by, on any machine."""
+        return f"{self.key}-{self.seed}"
+
     @cached_property
     def folder(self) -> Path:
         """The folder of the run's files."""

@@ -234,4 +234,4 @@ class TestRecords(Records.TestCase):
 @pytest.mark.soak
 @pytest.mark.timeout(900)
 class TestRecordsForLong(Records.TestCase):
-    settings = settings(max_examples=1500, stateful_step_count=50)
+    settings = settings(max_examples=500, stateful_step_count=50)
