@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from experiments.build import build_parts, device_of, load_data
-from experiments.schema import recorded
+from experiments.schema import Config, recorded
 from salr.records import Run, State
 from salr.sharpness import DatasetLoss
 from salr.training.checkpoint import load
@@ -49,6 +49,7 @@ class Finished:
     """A finished run's data and its network, with the weights that the run last evaluated."""
 
     run: Run
+    config: Config
     model: nn.Module
     data: Any
     device: torch.device
@@ -68,11 +69,11 @@ class Finished:
 
 
 def open_finished(run: Run, device: str) -> Finished:
-    """Builds what the record describes and puts the final weights into it. The caller holds the run's claim.
+    """Build what the record describes with its final weights. The caller holds the run's claim.
 
     Raises:
-        NotMeasurable: its configuration or its weights are not whole, or do not fit each other.
-        ConfigError, ValueError, data.DataError, RecordError: as those who build, load and read say.
+        NotMeasurable: the configuration or the weights are missing or damaged, or do not fit each other.
+        ConfigError, ValueError, data.DataError, RecordError: the parts cannot be built, loaded or read.
     """
     values = run.read_config()
     if values is None:
@@ -100,12 +101,12 @@ def open_finished(run: Run, device: str) -> Finished:
             f"{run.folder}: checkpoint.pt is missing or damaged; expected the finished run's weights"
         )
     if parts.average is None:
-        return Finished(run, parts.model, data, place, "last")
-    return Finished(run, parts.average.model, data, place, "average")
+        return Finished(run, config, parts.model, data, place, "last")
+    return Finished(run, config, parts.average.model, data, place, "average")
 
 
 class Batches:
-    """A split's batches, as often as they are iterated, cut off after the first ``examples`` targets."""
+    """The batches of a split, up to the first ``examples`` targets. They can be iterated again."""
 
     def __init__(self, data: Any, split: str, examples: int | None, report: Report) -> None:
         self._data, self._split, self._examples, self._report = data, split, examples, report

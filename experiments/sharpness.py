@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from experiments.build import build_tracker
 from experiments.finished import Finished, Report, open_finished
 from salr.records import Run
 from salr.sharpness import (
@@ -20,6 +21,7 @@ from salr.sharpness import (
     hessian_trace,
 )
 from salr.training.provenance import provenance
+from salr.training.tracker import Guarded
 
 FILE = "sharpness.json"
 SETTINGS: dict[str, Any] = {
@@ -98,6 +100,8 @@ def measure(run: Run, names: Sequence[str], examples: int | None, device: str) -
             run.write_json(
                 FILE, {**known, "weights": finished.weights, "made_by": provenance(finished.device)}
             )
+        entries = {entry: known[entry] for name in names for entry in MEASURES[name][1]}
+        Guarded(build_tracker(finished.config)).add_measures(run.identity, entries)
     return known
 
 

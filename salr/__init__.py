@@ -1,8 +1,8 @@
 """SALR: learning rates that follow the sharpness of the loss.
 
-``salr.optim`` has the optimizers, which wrap any ``torch.optim.Optimizer``, and ``salr.sharpness`` has the measures. Both
-need only torch. The optimizers can be imported from here: ``from salr import SALR``. The other packages serve the
-experiments and need the extra ``experiments``.
+``salr.optim`` has the optimizers, which wrap any ``torch.optim.Optimizer``, and ``salr.sharpness`` has the
+measures. Both need only torch. The optimizers can be imported from here: ``from salr import SALR``. The other
+packages serve the experiments and need the extra ``experiments``.
 """
 
 from importlib import import_module

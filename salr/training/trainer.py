@@ -97,7 +97,8 @@ class Trainer:
         row, run = self._restore(), self.run
         run.write_config(self.config)
         run.write_status(State.RUNNING, self.progress.epoch)
-        self.tracker.start(run.seed, run.name, run.cell, f"{run.key}-{run.seed}", self.config)
+        shown = {**self.config, "epochs": self.epochs}  # the budget, which the configuration may leave open
+        self.tracker.start(run.seed, run.name, run.cell, run.identity, shown)
         self._tell("begun")
         return row
 

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import signal
 import socket
 import struct
@@ -149,9 +150,8 @@ def test_three_seeds_in_one_process_are_three_runs(tmp_path: Path, trap: dict[st
         assert {"gradient_calls", "epoch"} <= set(view.step_metrics)
         config = record.read_config()
         assert config is not None
-        assert {name: value for name, value in view.config.items() if name != "_wandb"} == config | {
-            "seed": seed
-        }
+        shown = {name: value for name, value in view.config.items() if name != "_wandb"}
+        assert shown == config | {"seed": seed, "epochs": 2}
         assert config["seeds"] == [seed]
         assert config["optimizer"]["salr"]["gamma"] == 0.002
         summary = record.read_json("summary.json")
@@ -196,11 +196,29 @@ def test_measures_are_added_to_the_summary_of_a_run(tmp_path: Path, monkeypatch:
     tracker.finish({"test_loss": 0.5}, "finished")
     time.sleep(1.1)  # W&B names its folders by the second
     tracker.add_measures("key-0", {"leading_eigenvalue": 12.5})
+    wandb.teardown()  # ends W&B's process, which writes the files
     first, second = seen(tmp_path)
     assert first.identity == second.identity == "key-0"
     assert first.summary["test_loss"] == 0.5
     assert second.summary["leading_eigenvalue"] == 12.5
     assert second.exit_code == 0
+
+
+def test_the_sharpness_of_final_weights_is_uploaded(tmp_path: Path, trap: dict[str, str]) -> None:
+    results = tmp_path / "results"
+    with command(
+        tmp_path / "here", *TRACKED, "trainer.epochs=1", f"results={results}", environment=trap
+    ) as run:
+        assert run.wait() == 0
+    time.sleep(1.1)  # W&B names its folders by the second
+    measure = [sys.executable, str(ROOT / "scripts" / "sharpness.py"), "--examples", "200"]
+    folder = str(runs(results)[0].folder)
+    subprocess.run([*measure, folder], cwd=tmp_path, env={**os.environ, **trap}, check=True)
+    trained, measured = seen(results)
+    assert trained.identity == measured.identity
+    values = runs(results)[0].read_json("sharpness.json") or {}
+    for name in ("ascent_descent", "keskar_percent"):
+        assert measured.summary[name] == values[name]
 
 
 @pytest.mark.parametrize("broken", ["not installed", "init", "no folder"])
