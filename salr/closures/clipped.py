@@ -12,8 +12,8 @@ from salr.closures.vectors import total_norm, trainable
 class Clipped:
     """A closure whose gradients are clipped each time they are taken.
 
-    Clipping inside a plain closure hides the gradient's norm, and a measure that follows the norm would measure the
-    bound instead. This object clips at the same place, and remembers the norm from before::
+    Clipping inside a plain closure hides the gradient's norm, and a measure that follows the norm would
+    measure the bound instead. This object clips at the same place, and remembers the norm from before::
 
         closure = Clipped(closure, model.parameters(), partial(clip_grad_norm_, max_norm=1.0))
         optimizer.step(closure)
