@@ -8,6 +8,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]
 
+from sphinx.util import inspect  # noqa: E402
+
 import salr  # noqa: E402
 
 project = "salr"
@@ -53,6 +55,7 @@ nitpick_ignore_regex = [
     ("py:.*", r"salr\.(sharpness\.dataset_loss\.Weight|optim\.averaging\.T|records\.run\.T)"),
 ]
 
+html_sidebars = {page: [] for page in ("quickstart", "findings", "changelog")}  # they have no parts
 html_theme = "pydata_sphinx_theme"
 html_title = f"salr {release}"
 html_static_path = ["_static"]
@@ -79,5 +82,16 @@ def escape_bars(app: Any, what: str, name: str, thing: object, options: object, 
     lines[:] = [re.sub(r"(``.*?``)|\|", lambda found: found[1] or r"\|", line) for line in lines]
 
 
+def signature_of_init(
+    app: Any, what: str, name: str, thing: Any, options: object, signature: str, result: str
+) -> tuple[str, str] | None:
+    """Show the arguments of a wrapper's ``__init__``; its ``__new__`` takes any, to explain wrong ones."""
+    if what != "class" or not issubclass(thing, salr.optim.Wrapper):
+        return None
+    own = inspect.signature(thing.__init__, bound_method=True)
+    return inspect.stringify_signature(own, show_annotation=False), ""
+
+
 def setup(app: Any) -> None:
+    app.connect("autodoc-process-signature", signature_of_init)
     app.connect("autodoc-process-docstring", escape_bars)

@@ -22,6 +22,7 @@ SECONDS_A_CALL = 0.01
 """What a gradient call is taken to last where times are compared."""
 
 HOUR, DAY = 3600, 86400
+NO_BREAK = "\u00a0"
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -150,7 +151,7 @@ def with_blocks(text: str) -> str:
 
 
 def _mean(mean: str, spread: str) -> str:
-    return f"{float(mean):.2f} ({float(spread):.2f})" if spread else f"{float(mean):.2f}"
+    return f"{float(mean):.2f}{NO_BREAK}({float(spread):.2f})" if spread else f"{float(mean):.2f}"
 
 
 def _words(metric: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.pages import DOCS, ROOT
 
 PAGES = sorted(path.stem for path in (DOCS / "extending").glob("*.md") if path.stem != "index")
-BLOCK = re.compile(r"^```\{code-block\} (\w+)\n:caption: (\S+)\n\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```\{code-block\} (\w+)\n:caption: `?([^\s`]+)`?\n\n(.*?)^```$", re.M | re.S)
 
 
 @pytest.fixture
