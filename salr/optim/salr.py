@@ -266,7 +266,7 @@ class SALR(Wrapper):
         """
         state = super().state_dict()
         trained = [(index, tensor) for index, tensor in enumerate(self.parameters) if tensor.requires_grad]
-        tensors = self.sharpness_measure.state_dict([tensor for _, tensor in trained])
+        tensors = self.sharpness_measure.state_dict([tensor for _, tensor in trained]) if trained else {}
         entries = dict(state["state"])
         for name, values in tensors.items():
             for (index, _), value in zip(trained, values, strict=True):
@@ -275,15 +275,8 @@ class SALR(Wrapper):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raise ``ValueError``, and change nothing, if the state is not that of such a wrapper and base."""
-        entries: dict[Any, Any] = {}
-        tensors: dict[str, list[Tensor]] = {}
-        for index, entry in sorted(state_dict.get("state", {}).items()):
-            mine = [key for key in entry if isinstance(key, str) and key.startswith(OWN)]
-            for key in mine:
-                tensors.setdefault(key.removeprefix(OWN), []).append(entry[key])
-            if rest := {key: value for key, value in entry.items() if key not in mine}:
-                entries[index] = rest
-        super().load_state_dict({**state_dict, "state": entries})
+        rest, tensors = _without_tensors(state_dict)
+        super().load_state_dict(rest)
         if tensors:
             self.sharpness_measure.load_state_dict(tensors)
 
@@ -316,6 +309,26 @@ class SALR(Wrapper):
         self._iterations, self._measured = state["iterations"], state.get("measured", False)
         self._history = None if history is None else RunningMedian(tensor(history))
         self._sharpness, self._factor = tensor(state["last_sharpness"]), tensor(state["lr_factor"])
+
+
+def _without_tensors(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Tensor]]]:
+    """Return the state without the measure's tensors, and these by name, one for each parameter."""
+    entries = state_dict.get("state")
+    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        return state_dict, {}
+    tensors: dict[str, dict[Any, Tensor]] = {}
+    rest = {}
+    for index, entry in entries.items():
+        mine = [key for key in entry if isinstance(key, str) and key.startswith(OWN)]
+        for key in mine:
+            tensors.setdefault(key.removeprefix(OWN), {})[index] = entry[key]
+        # An entry that is empty now was not there: it would tell the base that its state had been made.
+        if len(mine) < len(entry) or not entry:
+            rest[index] = {key: value for key, value in entry.items() if key not in mine}
+    # torch.distributed.checkpoint keeps the parameters' names here, which have another order than the parameters.
+    order = [index for group in state_dict["param_groups"] for index in group["params"]]
+    by_name = {name: [each[index] for index in order if index in each] for name, each in tensors.items()}
+    return {**state_dict, "state": rest}, by_name
 
 
 def _check_rates(base: Optimizer) -> None:
