@@ -23,6 +23,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from experiments.build import build_parts, device_of, load_data
@@ -205,16 +206,21 @@ def draw(rows: Sequence[Row], followed: float, title: str, path: Path) -> None:
         points.set(xscale="log", yscale="log", xlabel="(n1 + n2) γ ‖∇f‖", ylabel="Ŝ", title=f"η0 = {rate:g}")
         main = [row for row in run if row.gamma == followed]
         times = [row.iteration for row in main]
-        factors.plot(times, [row.factor for row in main], color=COLOURS[0], linewidth=1.6, label="Ŝ / median")
+        factors.plot(
+            times, [row.factor for row in main], color=COLOURS[0], linewidth=3, alpha=0.6, label="Ŝ / median"
+        )
         factors.plot(
             times,
             [row.first_order_factor for row in main],
             "--",
             color=COLOURS[1],
-            linewidth=1,
+            linewidth=1.2,
             label="‖∇f‖ / median",
         )
         factors.set(xlabel="iteration", ylabel="η / η0", yscale="log", title=f"factors at γ = {followed:g}")
+        factors.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        factors.yaxis.set_major_formatter("{x:g}")
+        factors.yaxis.set_minor_formatter("")
         _draw_ratios(ratios, [each for each in summarise(run) if each.phase != "all"])
         for axes in (points, factors, ratios):
             axes.grid(alpha=0.25)

@@ -4,10 +4,13 @@ import io
 import warnings
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.optim import ASGD, SGD, Adam, Optimizer, Rprop
 
@@ -326,6 +329,25 @@ def test_an_eigenvector_goes_through_a_file_and_the_base_never_sees_it() -> None
     expected = problem.train(optimizer, 4)
     torch.set_rng_state(noise)
     assert same(other.train(resumed, 4), expected)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")
+@pytest.mark.parametrize("base", [SGD, Adam])
+def test_an_eigenvector_goes_through_a_distributed_checkpoint(base: type[Optimizer], tmp_path: Path) -> None:
+    problem = Problem()
+    optimizer = SALR(base(problem.parameters, lr=0.1), TopEigenvalue())
+    problem.train(optimizer, 3)
+    checkpoint.save({"optimizer": get_optimizer_state_dict(problem.model, optimizer)}, checkpoint_id=tmp_path)
+    other = problem.copy()
+    resumed = SALR(base(other.parameters, lr=0.5), TopEigenvalue())
+    state = {"optimizer": get_optimizer_state_dict(other.model, resumed)}
+    checkpoint.load(state, checkpoint_id=tmp_path)
+    set_optimizer_state_dict(other.model, resumed, state["optimizer"])
+    noise = torch.get_rng_state()
+    expected = problem.train(optimizer, 4)
+    torch.set_rng_state(noise)
+    assert same(other.train(resumed, 4), expected)
+    assert torch.equal(resumed.last_sharpness, optimizer.last_sharpness)
 
 
 def test_a_state_before_the_first_step_can_be_loaded_by_a_base_with_a_state_of_its_own() -> None:
