@@ -1,4 +1,4 @@
-"""What training and tracking are configured by."""
+"""The ``trainer`` and ``tracker`` groups."""
 
 import re
 from dataclasses import dataclass
@@ -17,9 +17,9 @@ class Precision(Enum):
 @dataclass
 class TrainerConfig:
     epochs: int | None = None  # null: the data set's budget over the optimizer's gradient calls
-    device: str = "auto"  # auto: an accelerator where there is one, else the CPU
+    device: str = "auto"  # auto: an accelerator if there is one, else the CPU
     precision: Precision = Precision.float32
-    workers: str = "auto"  # processes that train seeds side by side
+    workers: str = "auto"  # processes that train seeds in parallel
     threads: int | None = None  # of one run on the CPU; null: the cores, shared among the workers
     # Batch statistics recomputed on the training set before each evaluation, as Entropy-SGD's code does.
     recompute_batch_statistics: bool = False
@@ -46,7 +46,7 @@ class TrackerConfig:
 
 
 def check_trainer(config: TrainerConfig) -> None:
-    """Raises ValueError with one line: which value, and what was expected."""
+    """Raise ``ValueError`` with one line that names the wrong value and what was expected."""
     if config.epochs is not None:
         check_count("trainer.epochs", config.epochs, 1)
     if config.threads is not None:

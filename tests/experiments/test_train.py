@@ -19,6 +19,7 @@ from experiments.seeds import Shared, processes, train_seed
 from experiments.train import recorded
 from salr.records import State, find_runs
 from salr.training import Event
+from salr.training.failure import ADVICE
 from tests.helpers.commands import ROOT, SMALL, command, epochs_done, gone, left, runs, train, until
 
 HUGE = "optimizer.base.lr=1e30"
@@ -341,17 +342,14 @@ def test_a_batch_too_large_for_the_memory_is_one_line_that_says_what_to_change(t
     limited = ["prlimit", f"--data={1200 << 20}", *arguments]
     done = subprocess.run(limited, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (1, "")
-    advice = (
-        "out of memory: expected a smaller dataset.batch_size, trainer.precision=bf16 "
-        "or fewer trainer.workers (RuntimeError: "
-    )
+    advice = f"{ADVICE} (RuntimeError: "
     for seed, run in runs(tmp_path / "results").items():
         assert run.state() == "failed"
         assert (run.read_json("status.json") or {})["reason"].startswith(advice)
         told = re.findall(rf"^  seed {seed}: (\w+): (.*)$", done.stdout, re.MULTILINE)
         assert [state for state, _ in told] == ["failed", "waiting", "failed"]
         assert told[0][1].startswith(advice)
-        assert told[1][1] == "it is trained again, 1 at most side by side"
+        assert told[1][1] == "out of memory; retried with at most 1 in parallel"
 
 
 def test_an_interrupt_stops_all_that_run_side_by_side(tmp_path: Path) -> None:
