@@ -16,24 +16,24 @@ from salr.closures.vectors import copy_into, local
 
 Closure = Callable[[], Tensor]
 
-ZEROING = (torch.Tensor.zero_, torch._foreach_zero_)
-
 
 class NoGradient(ValueError):
     """The first evaluation of a closure has given nothing to differentiate: no loss, or one without a graph.
 
     Args:
         loss: what the closure has returned.
+        on_accumulated: whether the parameters have the gradients from before the step, with what the closure has done
+            to them.
     """
 
-    def __init__(self, loss: Tensor | None) -> None:
+    def __init__(self, loss: Tensor | None, on_accumulated: bool = False) -> None:
         reason = (
             "returned None"
             if loss is None
             else "returned a loss that depends on no parameter of the optimizer"
         )
         super().__init__(f"the closure {reason}; expected a loss computed from the parameters")
-        self.loss = loss
+        self.loss, self.on_accumulated = loss, on_accumulated
 
 
 class _BackwardReplaced(TorchFunctionMode):
@@ -46,20 +46,6 @@ class _BackwardReplaced(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.Tensor.backward or func is torch.autograd.backward:
             return self._instead()
-        return func(*args, **(kwargs or {}))
-
-
-class _ZeroingSeen(TorchFunctionMode):
-    """Notes whether certain tensors are set to zero."""
-
-    def __init__(self, tensors: Iterable[Tensor]) -> None:
-        super().__init__()
-        self._ids, self.seen = {id(tensor) for tensor in tensors}, False
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in ZEROING:
-            given = args[0] if isinstance(args[0], list | tuple) else args[:1]
-            self.seen |= any(id(tensor) in self._ids for tensor in given)
         return func(*args, **(kwargs or {}))
 
 
@@ -125,11 +111,13 @@ class Evaluation:
         """Whether even the first evaluation belongs to a measurement, and to no step."""
         self.accumulated: list[tuple[Tensor, Tensor]] = []
         """Parameters and their gradients from before the step, which its training gradient is added to."""
+        self._on_accumulated = False
         self._advance = advance
         self._side = SideState(self._all) if side is None else side
         self._side.parameters = self._all
         self.begun: Snapshot | None = None
         """The side state before the first evaluation."""
+        self._untouched = True  # nothing has been evaluated
         self._memory: _Memory | None = None
         self._nothing: NoGradient | None = None
         self._replay: tuple[Snapshot, bool] | None = None
@@ -140,10 +128,28 @@ class Evaluation:
 
     def __call__(self) -> Tensor:
         """Take the gradient at the present parameters and return the loss, detached, 0-d."""
+        if self._memory is not None and any(
+            g is not None and g.requires_grad for g in self._memory.gradients
+        ):
+            self.discard()  # the graph of these gradients holds parameters that have been moved since
         memory, self._memory = self._memory, None
         if memory is not None and self._holds(memory):
             return memory.loss
         return self._take()
+
+    def training_gradient(self) -> Tensor:
+        """Take the gradient that the base is to step with: on top of those from before the step, as in a plain step.
+
+        So a closure that clips clips their sum, and one that clears them trains without them.
+        """
+        if not self.accumulated:
+            return self()
+        self.discard()
+        self._on_accumulated = True
+        try:
+            return self._take()
+        finally:
+            self._on_accumulated = False
 
     def gradient(self) -> Tensor:
         """Take the gradient as a call does, but in a way that :meth:`discard` can undo and :meth:`without_trace` can share."""
@@ -227,6 +233,11 @@ class Evaluation:
             self._memory.before.restore()
         self._memory = None
 
+    def begin(self) -> None:
+        """Remember the side state and the generators for :meth:`undo`. The first evaluation does so if nobody has."""
+        if self.begun is None:
+            self.begun = self._side.snapshot()
+
     def undo(self) -> None:
         """Put side state, generators and gradients back to where the first evaluation found them."""
         self._memory = None
@@ -238,7 +249,7 @@ class Evaluation:
             parameter.grad = gradient
 
     def add_accumulated(self) -> None:
-        """Add to the gradients those from before the step that the closure has not cleared."""
+        """Add to the gradients those from before the step."""
         for parameter, gradient in self.accumulated:
             parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
 
@@ -270,9 +281,9 @@ class Evaluation:
             raise self._nothing
         if self._replay is not None:
             return self._gradient()
-        first = self.begun is None
-        if first:
-            self.begun = self._side.snapshot() if before is None else before
+        first, self._untouched = self._untouched, False
+        self.begun = before if self.begun is None else self.begun
+        self.begin()
         if self._side.complete:
             return self._gradient_or_nothing(first)
         snapshots = {snapshot for snapshot in (self.begun, before) if snapshot is not None}
@@ -321,14 +332,23 @@ class Evaluation:
             parameter
         ) in self._all:  # also what has been frozen with a gradient, which the base would use again
             parameter.grad = None
+        if self._on_accumulated:
+            for parameter, gradient in self.accumulated:
+                parameter.grad = gradient.clone()
+        given = [parameter.grad for parameter in self.parameters]
+        changes = [_changes(gradient) for gradient in given]
         with torch.enable_grad():
-            loss = self._call_beside_accumulated() if self.accumulated else self._call()
-            self._closure_calls_backward = any(parameter.grad is not None for parameter in self.parameters)
+            loss = self._call()
+            self._closure_calls_backward = any(
+                parameter.grad is not None
+                and (parameter.grad is not gradient or _changes(gradient) != before)
+                for parameter, gradient, before in zip(self.parameters, given, changes, strict=True)
+            )
             if loss is None:
-                raise NoGradient(None)
+                raise NoGradient(None, self._on_accumulated)
             if not self._closure_calls_backward:
                 if not loss.requires_grad:
-                    raise NoGradient(loss.detach())
+                    raise NoGradient(loss.detach(), self._on_accumulated)
                 loss.backward()
         for parameter in self.parameters:
             if parameter.grad is not None and parameter.grad.layout is not torch.strided:
@@ -337,29 +357,6 @@ class Evaluation:
                     "expected dense ones (for an embedding: sparse=False)"
                 )
         return loss.detach()
-
-    def _call_beside_accumulated(self) -> Tensor | None:
-        """Call the closure with zeros as gradients, and find out whether it clears them:
-
-        then the user has meant it.
-        """
-        zeros = {parameter: torch.zeros_like(gradient) for parameter, gradient in self.accumulated}
-        unchanged = {parameter: gradient._version for parameter, gradient in zeros.items()}
-        for parameter, gradient in zeros.items():
-            parameter.grad = gradient
-        with _ZeroingSeen(zeros.values()) as zeroing:
-            loss = self._call()
-        kept = []
-        for parameter, gradient in self.accumulated:
-            present = parameter.grad
-            replaced = present is not zeros[parameter]
-            if present is not None and not replaced and present._version == unchanged[parameter]:
-                parameter.grad = None
-            # create_graph=True accumulates into a new tensor.
-            if not replaced or (present is not None and present.requires_grad):
-                kept.append((parameter, gradient))
-        self.accumulated = [] if zeroing.seen else kept
-        return loss
 
     def _call(self, measuring: bool = False) -> Tensor | None:
         side = self._side
@@ -400,6 +397,11 @@ class Evaluation:
             for tensor in (*self.parameters, *gradients)
             if tensor is not None
         ]
+
+
+def _changes(gradient: Tensor | None) -> int:
+    """Return how often torch has counted a change of a gradient."""
+    return 0 if gradient is None else local(gradient)._version
 
 
 def _arose_in_differentiation(error: BaseException) -> bool:

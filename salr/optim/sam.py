@@ -160,7 +160,7 @@ class SAM(Wrapper):
     def _gradient(self, evaluation: Evaluation) -> Tensor:
         with evaluation.without_trace() as loss:
             self._ascend(*evaluation.gradients())
-            evaluation()
+            evaluation.training_gradient()
             perturbed = [parameter.grad for parameter in evaluation.parameters]
         for parameter, gradient in zip(evaluation.parameters, perturbed, strict=True):
             parameter.grad = gradient

@@ -75,7 +75,7 @@ class SmoothOut(Wrapper):
         if perturbed:
             torch._foreach_add_([local(parameter) for parameter in perturbed], noise)
         try:
-            return evaluation()
+            return evaluation.training_gradient()
         finally:
             copy_into(perturbed, start)
 

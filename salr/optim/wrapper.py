@@ -46,8 +46,9 @@ class Wrapper(Optimizer):
         optimizer.step(lambda: loss_fn(model(images), targets))
 
     Gradients that were accumulated before ``step(closure)`` are added to the training gradient, as by a plain
-    optimizer, unless the closure clears them. Measurements see only the closure's own loss. What the last
-    step has left is not fresh: it is cleared.
+    optimizer, unless the closure clears them; a closure that clips clips their sum. Measurements see only the
+    closure's own loss, so a measured step then takes one more gradient. What the last step has left is not
+    fresh: it is cleared.
 
     A subclass writes ``_gradient(evaluation)`` if it changes the gradient that the base steps with, or
     ``_step(evaluation)``, and ``_own_state``/``_load_own_state`` if it has a state of its own. That state
@@ -233,9 +234,9 @@ class Wrapper(Optimizer):
 
         (torch knows losses as floats.)
         """
-        take = evaluation if gradient is None else gradient
         if isinstance(self.base, Wrapper):
-            return self.base.step(take)  # type: ignore[return-value]
+            return self.base.step(evaluation)  # type: ignore[return-value]
+        take = evaluation.training_gradient if gradient is None else gradient
         kept = None if self._one_call else KeptStep(self.base)
         calls = 0
 
@@ -247,6 +248,8 @@ class Wrapper(Optimizer):
             except NoGradient as nothing:
                 loss = nothing.loss
                 self._say_plain(nothing, evaluation.accumulated)
+                if not nothing.on_accumulated:
+                    evaluation.add_accumulated()
             else:
                 if not self.adds_accumulated and evaluation.accumulated:
                     evaluation.accumulated = []
@@ -254,7 +257,6 @@ class Wrapper(Optimizer):
                         "gradients accumulated before step(closure) are not used: its own gradient is not the loss's; "
                         "compute the whole batch in the closure"
                     )
-            evaluation.add_accumulated()
             return loss
 
         try:
