@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_swa_multi_avg_fn
+
+from salr.closures.vectors import HALF, copy_into, precise
 
 T = TypeVar("T")
 
@@ -18,9 +20,25 @@ T = TypeVar("T")
 class WeightAverage:
     """The mean of a model's parameters over the moments at which ``update`` was called.
 
-    The averaged network is ``model``, a copy. Its batch statistics belong to no weights until
-    :func:`recompute_batch_statistics` has taken them; do so before every evaluation. The paper averages from
-    three quarters of the epochs on, once a cycle (appendix D).
+    The averaged network is ``model``, a copy. Its buffers are those of the last update, and its batch statistics belong
+    to no weights until :func:`recompute_batch_statistics` has taken them; do so before every evaluation. The paper
+    averages from three quarters of the epochs on, once a cycle (appendix D).
+
+    The mean is accumulated in float32 or wider; parameters in half precision are rounded from it.
+
+    Args:
+        model: the network that is trained.
+
+    Example:
+        >>> import torch
+        >>> from salr.optim import WeightAverage
+        >>> model = torch.nn.Linear(1, 1)
+        >>> average = WeightAverage(model)
+        >>> for value in (1.0, 4.0):
+        ...     _ = torch.nn.init.constant_(model.weight, value)
+        ...     average.update()
+        >>> average.model.weight.item()
+        2.5
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -28,30 +46,59 @@ class WeightAverage:
         self._source = model
         self._updates = 0
         self._average = get_swa_multi_avg_fn()
+        # Means of parameters whose own precision could not hold small changes.
+        self._precise = {
+            index: precise(parameter.detach())
+            for index, parameter in enumerate(self.model.parameters())
+            if parameter.dtype in HALF
+        }
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes the source's present parameters into the mean."""
-        averaged: list[Tensor] = list(self.model.parameters())
-        present: list[Tensor] = list(self._source.parameters())
+        """Take the source's present parameters into the mean, and copy its buffers."""
+        averaged = [parameter.detach() for parameter in self.model.parameters()]
+        means = [self._precise.get(index, parameter) for index, parameter in enumerate(averaged)]
+        present = [precise(parameter.detach()) for parameter in self._source.parameters()]
         if self._updates == 0:
-            torch._foreach_copy_(averaged, present)
-        else:
-            self._average(averaged, present, self._updates)
+            copy_into(means, present)
+        elif present:
+            self._average(means, present, self._updates)
         self._updates += 1
+        for index, mean in self._precise.items():
+            averaged[index].copy_(mean)
+        for mine, its in zip(self.model.modules(), self._source.modules(), strict=True):
+            for name, buffer in its._buffers.items():
+                mine._buffers[name] = None if buffer is None else buffer.clone()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"updates": self._updates, "model": self.model.state_dict()}
+        """Return the state: the number of updates, the averaged model's, and means that are more precise than it."""
+        state = {"updates": self._updates, "model": self.model.state_dict()}
+        return state | ({"precise": self._precise} if self._precise else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self._updates = state["updates"]
+        """Continue from a state. Raises ``KeyError`` or ``RuntimeError`` if it is of another model."""
+        updates, means = state["updates"], state.get("precise", {})
         self.model.load_state_dict(state["model"])
+        self._updates = updates
+        for index, parameter in enumerate(self.model.parameters()):
+            if index in self._precise:
+                self._precise[index] = precise(means.get(index, parameter.detach())).clone()
 
 
 def cyclic_rate(fraction: float, lr_start: float, lr_end: float) -> float:
-    """The learning rate within a cycle: linear from α1 = ``lr_start`` at fraction 0 to α2 = ``lr_end`` at fraction 1.
+    """Return the learning rate within a cycle: linear from α1 = ``lr_start`` at fraction 0 to α2 = ``lr_end`` at 1.
 
     ``torch.optim.swa_utils.SWALR`` anneals once and stays constant; this starts anew each cycle.
+
+    Args:
+        fraction: the place in the cycle, from 0 to 1.
+        lr_start: α1.
+        lr_end: α2.
+
+    Example:
+        >>> from salr.optim import cyclic_rate
+        >>> cyclic_rate(0.5, 0.3, 0.1)
+        0.2
     """
     return lr_start + (lr_end - lr_start) * fraction
 
@@ -62,25 +109,32 @@ def recompute_batch_statistics(
     batches: Iterable[T],
     forward: Callable[[nn.Module, T], object] = lambda model, batch: model(batch),
 ) -> None:
-    """Replaces the running statistics of all batch normalisation by those of the given batches, a plain mean over batches.
+    """Replace the running statistics of all batch normalisation by a plain mean over the given batches.
 
-    Only the normalising layers are in training mode meanwhile: dropout is off, as it is when the statistics
-        are used (Entropy-SGD's
-    code does the same before each test). Modes and momenta come out as they were.
+    Only the normalising layers are in training mode meanwhile: dropout is off, as it is when the statistics are used
+    (Entropy-SGD's code does the same before each test). Modes and momenta come out as they were, and so do the
+    statistics if a batch fails.
 
     Args:
-        model: any; one without batch statistics is left alone and the batches unread.
-        batches: whatever ``forward(model, batch)`` understands; the default hands each one to the model.
+        model: any. One without batch statistics is left as it is, and no batch is read.
+        batches: whatever ``forward(model, batch)`` takes.
+        forward: by default it calls the model with the batch.
+
+    Example:
+        >>> import torch
+        >>> from salr.optim import recompute_batch_statistics
+        >>> model = torch.nn.BatchNorm1d(1)
+        >>> recompute_batch_statistics(model, [torch.tensor([[1.0], [3.0]]), torch.tensor([[4.0], [6.0]])])
+        >>> model.running_mean.item()
+        3.5
     """
     layers = [
         module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats
     ]
     if not layers:
         return
-    modes, momenta = (
-        [(module, module.training) for module in model.modules()],
-        [layer.momentum for layer in layers],
-    )
+    modes = [(module, module.training) for module in model.modules()]
+    before = [(layer, layer.momentum, [buffer.clone() for buffer in layer.buffers()]) for layer in layers]
     model.eval()
     for layer in layers:
         layer.reset_running_stats()
@@ -89,8 +143,12 @@ def recompute_batch_statistics(
     try:
         for batch in batches:
             forward(model, batch)
+    except BaseException:
+        for layer, _, values in before:
+            copy_into(layer.buffers(), values)
+        raise
     finally:
-        for layer, momentum in zip(layers, momenta, strict=True):
+        for layer, momentum, _ in before:
             layer.momentum = momentum
         for module, training in modes:
             module.training = training

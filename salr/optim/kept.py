@@ -9,14 +9,18 @@ from salr.closures.vectors import copy_into, local
 
 
 class KeptStep:
-    """The parameters, state and options of an optimizer that is not a wrapper; :meth:`restore` puts them back.
+    """The parameters, state and options of an optimizer and of what it wraps; :meth:`restore` puts them back.
 
     Args:
-        optimizer: any but a wrapper. Of its state, tensors and lists that belong to a parameter are copied;
+        optimizer: any. Of its state, tensors and lists that belong to a parameter are copied;
             the tensors within such lists are not, for torch's optimizers replace these.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
+        self._attributes: list[tuple[Any, dict[str, Any]]] = []
+        while isinstance(base := getattr(optimizer, "base", None), Optimizer):
+            self._attributes.append((optimizer, dict(vars(optimizer))))
+            optimizer = base
         self._optimizer = optimizer
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         self._values = [local(parameter).detach().clone() for parameter in self._parameters]
@@ -25,6 +29,8 @@ class KeptStep:
 
     def restore(self) -> None:
         """Put everything back."""
+        for wrapper, attributes in self._attributes:
+            vars(wrapper).update(attributes)
         copy_into(self._parameters, self._values)
         self._optimizer.state.clear()
         self._optimizer.state.update(self._state)

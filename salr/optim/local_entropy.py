@@ -107,8 +107,9 @@ class LocalEntropy(Wrapper):
                 torch._foreach_lerp_(mean, moved, 1 - self.averaging)
         finally:
             copy_into(moved, start)
-        for parameter, centre, average in zip(used, start, mean, strict=True):
-            parameter.grad = like_shard(parameter, centre - average)
+        moves = self._minimised(used, list(torch._foreach_sub(start, mean)) if used else [])
+        for parameter, move in zip(used, moves, strict=True):
+            parameter.grad = like_shard(parameter, move)
         return loss
 
     def _langevin(self, used: list[Tensor], start: list[Tensor], momentum: list[Tensor]) -> None:
@@ -119,6 +120,7 @@ class LocalEntropy(Wrapper):
             torch.zeros_like(place) if parameter.grad is None else local(parameter.grad)
             for parameter, place in zip(used, moved, strict=True)
         ]
+        gradients = self._minimised(used, gradients)
         torch._foreach_mul_(momentum, self.inner_momentum)
         torch._foreach_add_(momentum, gradients)
         change = torch._foreach_add(gradients, momentum, alpha=self.inner_momentum)

@@ -14,6 +14,7 @@ from salr.closures import Closure, Evaluation
 from salr.closures.evaluation import NoGradient
 from salr.optim.ranks import average_over_ranks
 from salr.optim.running_median import RunningMedian
+from salr.optim.stand_in import on_the_optimizer
 from salr.optim.wrapper import Wrapper
 from salr.sharpness import AscentDescent, Measure
 
@@ -136,6 +137,7 @@ class SALR(Wrapper):
         """Whether ``measure`` would measure now: every ``interval`` steps, once."""
         return not self._measured and self._iterations % self.interval == 0
 
+    @on_the_optimizer
     def measure(self, closure: Closure | None = None) -> None:
         """Measure the sharpness for a following ``step()`` without closure, if a measurement is due.
 
@@ -273,6 +275,7 @@ class SALR(Wrapper):
                 entries[index] = {**entries.get(index, {}), OWN + name: value}
         return {**state, "state": entries}
 
+    @on_the_optimizer
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raise ``ValueError``, and change nothing, if the state is not that of such a wrapper and base."""
         rest, tensors = _without_tensors(state_dict)
@@ -313,8 +316,10 @@ class SALR(Wrapper):
 
 def _without_tensors(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Tensor]]]:
     """Return the state without the measure's tensors, and these by name, one for each parameter."""
-    entries = state_dict.get("state")
+    entries, groups = state_dict.get("state"), state_dict.get("param_groups")
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
+        return state_dict, {}
+    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
         return state_dict, {}
     tensors: dict[str, dict[Any, Tensor]] = {}
     rest = {}
@@ -326,7 +331,7 @@ def _without_tensors(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[s
         if len(mine) < len(entry) or not entry:
             rest[index] = {key: value for key, value in entry.items() if key not in mine}
     # torch.distributed.checkpoint keeps the parameters' names here, which have another order than the parameters.
-    order = [index for group in state_dict["param_groups"] for index in group["params"]]
+    order = [index for group in groups for index in group.get("params", ())]
     by_name = {name: [each[index] for index in order if index in each] for name, each in tensors.items()}
     return {**state_dict, "state": rest}, by_name
 

@@ -1,7 +1,6 @@
 """SALR as the authors' released code means it, which is not as the paper writes it."""
 
 from collections.abc import Iterable
-from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +8,7 @@ from torch.optim import Optimizer
 
 from salr.closures import Evaluation
 from salr.closures.evaluation import NoGradient
+from salr.optim.kept import KeptStep
 from salr.optim.running_median import RunningMedian
 from salr.optim.salr import SALR
 from salr.sharpness import Measure, ReleasedMeasure
@@ -57,17 +57,24 @@ class ReleasedSALR(SALR):
         )
 
     def _step(self, evaluation: Evaluation) -> Tensor:
+        kept = KeptStep(self.base) if self._iterations % self.interval == 0 else None
         with self._scaled_rates():
             loss = self._step_base(evaluation)
         self._count()
         if self.measurement_due:
-            # The update has moved the parameters, so the training gradient is of no use.
-            with suppress(NoGradient):  # the base has met it, too
+            try:
+                # The update has moved the parameters, so the training gradient is of no use.
                 self._take(
                     self.sharpness_measure(
                         evaluation.closure, evaluation.parameters, self.shared_noise, self._side
                     )
                 )
+            except NoGradient:
+                pass  # the base has met it, too
+            except BaseException:
+                if kept is not None:
+                    kept.restore()
+                raise
         return loss
 
     def _factor_of(self, sharpness: Tensor, history: RunningMedian) -> Tensor:

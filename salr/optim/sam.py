@@ -12,6 +12,7 @@ from salr.checks import check_positive
 from salr.closures import Evaluation
 from salr.closures.snapshot import Snapshot
 from salr.closures.vectors import add_scaled, copy_into, local, total_norm
+from salr.optim.stand_in import on_the_optimizer
 from salr.optim.wrapper import Wrapper
 
 
@@ -79,12 +80,14 @@ class SAM(Wrapper):
         self._ascended: _Ascended | None = None
         self._noise = self._side.noise()
 
+    @on_the_optimizer
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients. The noise drawn from here on is that of a first pass."""
         super().zero_grad(set_to_none)
         if self._ascended is None:
             self._noise = self._side.noise()
 
+    @on_the_optimizer
     @torch.no_grad()
     def first_step(self, zero_grad: bool = True) -> None:
         """Move the parameters along the gradients that are there, for a second pass on the same batch.
@@ -109,6 +112,7 @@ class SAM(Wrapper):
         self._noise.restore()
         watching.enter_context(self._side.watching(after))
 
+    @on_the_optimizer
     @torch.no_grad()
     def second_step(self, zero_grad: bool = False) -> None:
         """Move the parameters back and let the base step with the gradients that are there.
@@ -169,6 +173,7 @@ class SAM(Wrapper):
     def _ascend(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         if not parameters:
             return
+        gradients = self._minimised(parameters, gradients)
         if self.adaptive:
             sizes = torch._foreach_abs(parameters)
             gradients = list(torch._foreach_mul(gradients, sizes))

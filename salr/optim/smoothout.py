@@ -62,6 +62,7 @@ class SmoothOut(Wrapper):
 
     @torch.no_grad()
     def _gradient(self, evaluation: Evaluation) -> Tensor:
+        evaluation.begin()  # before the noise
         evaluation.discard()  # what SALR has taken at θ
         if len(self._spared) != len(self.parameters):
             try:

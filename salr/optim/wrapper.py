@@ -14,6 +14,7 @@ from salr.closures import Closure, Evaluation, SideState
 from salr.closures.evaluation import NoGradient
 from salr.closures.vectors import HALF
 from salr.optim.kept import KeptStep
+from salr.optim.stand_in import on_the_optimizer
 
 LEFT = "_salr_left"
 """Attribute of a gradient that a step has left:
@@ -116,6 +117,7 @@ class Wrapper(Optimizer):
         return groups
 
     @param_groups.setter
+    @on_the_optimizer
     def param_groups(self, groups: list[dict[str, Any]]) -> None:
         self.base.param_groups = groups
         self._side = SideState(self.parameters, self.modules)
@@ -130,8 +132,8 @@ class Wrapper(Optimizer):
 
     @property
     def parameters(self) -> list[Tensor]:
-        """All parameters of all groups, in order."""
-        return [parameter for group in self.param_groups for parameter in group["params"]]
+        """All parameters of all groups, in order, each once."""
+        return list(dict.fromkeys(parameter for group in self.param_groups for parameter in group["params"]))
 
     @property
     def measuring(self) -> bool:
@@ -164,6 +166,7 @@ class Wrapper(Optimizer):
             name: vars(self)[name] for name in names if name in vars(self) and name not in ("base", "modules")
         }
 
+    @on_the_optimizer
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group to the base."""
         self.base.add_param_group(param_group)
@@ -289,6 +292,19 @@ class Wrapper(Optimizer):
             vars(self).update(before)
             raise
 
+    def _minimised(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
+        """Return the gradients of what the base minimises: of −f if its group is to maximise f."""
+        maximised = {
+            id(parameter)
+            for group in self.param_groups
+            if group.get("maximize", False)
+            for parameter in group["params"]
+        }
+        if not maximised:
+            return gradients
+        pairs = zip(parameters, gradients, strict=True)
+        return [-gradient if id(parameter) in maximised else gradient for parameter, gradient in pairs]
+
     def _fresh_gradients(self) -> list[tuple[Tensor, Tensor]]:
         """Return the parameters that have a gradient which the last step has not left there, and the gradients."""
         pairs = [(parameter, parameter.grad) for parameter in self.parameters if parameter.requires_grad]
@@ -334,6 +350,7 @@ class Wrapper(Optimizer):
             state = after(self, state) or state
         return state
 
+    @on_the_optimizer
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a ``state_dict()`` of the same composition, also from one of an earlier version of this library.
 

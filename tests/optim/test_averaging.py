@@ -114,3 +114,52 @@ def test_a_cycle_is_linear() -> None:
     assert [cyclic_rate(place, 5e-3, 1e-4) for place in (0.0, 0.5, 1.0)] == pytest.approx(
         [5e-3, 2.55e-3, 1e-4]
     )
+
+
+def test_the_mean_of_half_precision_is_accumulated_in_single() -> None:
+    """1 + 1/k · (0.01) is below bfloat16's spacing: a mean in it would stay where it began."""
+    model = nn.Linear(4, 1).bfloat16()
+    average, shown = WeightAverage(model), []
+    resumed = WeightAverage(model)
+    for turn in range(300):
+        with torch.no_grad():
+            model.weight.fill_(1.0 + (turn >= 100))
+        shown.append(model.weight.detach().float().clone())
+        average.update()
+        if turn == 150:
+            resumed.load_state_dict(average.state_dict())
+        elif turn > 150:
+            resumed.update()
+    expected = torch.stack(shown).mean(0)
+    for one in (average, resumed):
+        assert one.model.weight.dtype is torch.bfloat16
+        assert torch.equal(one.model.weight, expected.bfloat16())
+
+
+def test_the_other_buffers_are_the_sources() -> None:
+    """Spectral norm's vectors belong to the weights, and InstanceNorm's statistics are recomputed by nobody."""
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),
+        nn.Unflatten(1, (2, 3)),
+        nn.InstanceNorm1d(2, track_running_stats=True),
+    )
+    average = WeightAverage(model)
+    for _ in range(50):
+        model(torch.randn(8, 6))
+    average.update()
+    x = torch.randn(8, 6)
+    assert torch.equal(average.model[2].running_mean, model[2].running_mean)
+    torch.testing.assert_close(average.model.eval()(x), model.eval()(x))
+    model.train()(x)  # and they are a copy
+    assert not torch.equal(average.model[2].running_mean, model[2].running_mean)
+
+
+def test_statistics_come_out_as_they_were_when_a_batch_fails() -> None:
+    """A last batch of one example has no variance."""
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    model(torch.randn(8, 3))
+    before = [buffer.clone() for buffer in model.buffers()]
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        recompute_batch_statistics(model, torch.randn(9, 3).split(4))
+    assert all(torch.equal(a, b) for a, b in zip(model.buffers(), before, strict=True))
