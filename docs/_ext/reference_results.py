@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # run as a script, it finds the project's packages
 
 from salr.reporting.methods import name_of  # noqa: E402
+from salr.reporting.metrics import METRICS  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference"
 SECONDS_A_CALL = 0.01
@@ -52,14 +53,15 @@ def _measured(name: str) -> str:
             f"{cell['network']}, {cell['dataset']}",
             name_of(cell["method"]),
             cell["epochs"],
-            _mean(cell["mean"], cell["std"]),
+            _mean(cell, "mean", "std"),
             cell["n"],
-            _mean(cell["published_mean"], cell["published_std"]),
+            _mean(cell, "published_mean", "published_std"),
         )
         for cell in cells
     ]
     head = ("network, data", "method", "epochs", "measured", "seeds", "published")
-    text = f"Table {cells[0]['table']}, {_words(cells[0]['metric'])}, mean (standard deviation):\n\n"
+    labels = " and ".join(dict.fromkeys(METRICS[cell["metric"]].label for cell in cells))
+    text = f"Table {cells[0]['table']}, {labels}, mean (standard deviation):\n\n"
     return text + markdown(head, table) + "\n\n" + differences(name.replace(".csv", "_differences.csv"))
 
 
@@ -72,7 +74,7 @@ def differences(name: str) -> str:
         low, high = sorted((float(row["low_95"]), float(row["high_95"])))
         lines.append(
             f"- {row['network']}, {name_of(row['method'])} minus {name_of(row['against'])}: "
-            f"{float(row['difference']):+.2f}, 95 % interval {low:+.2f} to {high:+.2f}, {row['n']} seeds."
+            f"{float(row['difference']):+.3g}, 95 % interval {low:+.3g} to {high:+.3g}, {row['n']} seeds."
         )
     return "\n".join(lines)
 
@@ -131,11 +133,43 @@ def steps() -> str:
     return markdown(["step", *networks], lines)
 
 
+def expansion() -> str:
+    """Return how far Definition 1 goes with its first-order term while cells train."""
+    lines = []
+    for path in sorted(REFERENCE.rglob("expansion_*_summary.csv")):
+        cell = path.stem.removeprefix("expansion_").removesuffix("_summary").replace("_", " ")
+        for row in rows(path.relative_to(REFERENCE).as_posix()):
+            if row["phase"] == "all":
+                low, high = float(row["ratio_low"]), float(row["ratio_high"])
+                ratio = f"{float(row['ratio']):.3f} ({low:.3f}, {high:.3f})"
+                where = (cell, f"γ {row['gamma']}, η0 {row['rate']}", row["measurements"])
+                lines.append((*where, ratio, f"{float(row['correlation']):.4f}"))
+    if not lines:
+        return "No run of `scripts/expansion.py`, which measures this while a cell trains, is committed yet."
+    return markdown(("cell", "values", "measurements", "ratio (5 %, 95 %)", "correlation"), lines)
+
+
+def sharp_and_flat() -> str:
+    """Return which measures tell a sharp minimum from a flat one: ratios, sharp to flat."""
+    found = sorted(REFERENCE.rglob("sharp_and_flat.csv"))
+    if not found:
+        return "No run of `scripts/sharp_and_flat.py`, which compares the measures, is committed yet."
+    table = rows(found[0].relative_to(REFERENCE).as_posix())
+    lines = [[name, *map(_ratio, values)] for name, *values in (row.values() for row in table)]
+    return markdown(list(table[0]), lines)
+
+
+def _ratio(value: str) -> str:
+    return "none" if value in ("", "nan") else f"{float(value):.3g}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "results": results,
     "costs": costs,
     "run_times": run_times,
     "steps": steps,
+    "expansion": expansion,
+    "sharp_and_flat": sharp_and_flat,
 }
 
 
@@ -150,12 +184,10 @@ def with_blocks(text: str) -> str:
     return text
 
 
-def _mean(mean: str, spread: str) -> str:
-    return f"{float(mean):.2f}{NO_BREAK}({float(spread):.2f})" if spread else f"{float(mean):.2f}"
-
-
-def _words(metric: str) -> str:
-    return {"accuracy_percent": "test accuracy in percent"}.get(metric, metric.replace("_", " "))
+def _mean(cell: dict[str, str], mean: str, spread: str) -> str:
+    digits = METRICS[cell["metric"]].digits
+    numbers = [f"{float(cell[name]):.{digits}f}" for name in (mean, spread) if cell[name]]
+    return numbers[0] if len(numbers) == 1 else f"{numbers[0]}{NO_BREAK}({numbers[1]})"
 
 
 def setup(app: Any) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from scripts import table
 from tests.helpers.pages import ROOT, blocks, name, pages
 
 SHELL = ("sh", "bash", "console")
-QUICK = {"--help", "--cfg"}
 INSTALLERS = ("pip install ", "git clone ", "cd ")
 ELSEWHERE = "extending"
 
@@ -42,7 +41,12 @@ def made(line: str) -> str:
 def check_train(words: list[str]) -> None:
     """Compose the cells; flags of Hydra's that only show something are left out."""
     values = [word for word in words if "=" in word]
-    assert [word for word in words if word not in values] in ([], ["-m"], ["--help"], ["--cfg", "job"])
+    assert [word for word in words if word not in values] in (
+        [],
+        ["-m"],
+        ["--help"],
+        ["--cfg", "job", "--resolve"],
+    )
     assert "--help" in words or requested(values, multirun="-m" in words)
 
 
