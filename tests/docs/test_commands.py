@@ -41,12 +41,8 @@ def made(line: str) -> str:
 def check_train(words: list[str]) -> None:
     """Compose the cells; flags of Hydra's that only show something are left out."""
     values = [word for word in words if "=" in word]
-    assert [word for word in words if word not in values] in (
-        [],
-        ["-m"],
-        ["--help"],
-        ["--cfg", "job", "--resolve"],
-    )
+    flags = [word for word in words if word not in values]
+    assert flags in ([], ["-m"], ["--help"], ["--cfg", "job", "--resolve"])
     assert "--help" in words or requested(values, multirun="-m" in words)
 
 
