@@ -13,16 +13,25 @@ class Clipped:
     """A closure whose gradients are clipped each time they are taken.
 
     Clipping inside a plain closure hides the gradient's norm, and a measure that follows the norm would
-    measure the bound instead. This object clips at the same place, and remembers the norm from before::
-
-        closure = Clipped(closure, model.parameters(), partial(clip_grad_norm_, max_norm=1.0))
-        optimizer.step(closure)
+    measure the bound instead. This object clips at the same place, and remembers the norm from before. Hand
+    it to ``optimizer.step``.
 
     Args:
         closure: return the loss of the current batch, and do not call ``backward``.
         parameters: those whose gradients are clipped.
         clip: called with the list of these parameters after each backward pass, as
             ``torch.nn.utils.clip_grad_norm_`` and ``clip_grad_value_`` are.
+
+    Example:
+        >>> from functools import partial
+        >>> import torch
+        >>> from torch.nn.utils import clip_grad_norm_
+        >>> from salr.closures import Clipped
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> closure = Clipped(lambda: x.square().sum(), [x], partial(clip_grad_norm_, max_norm=1.0))
+        >>> loss = closure()
+        >>> float(closure.norm), round(float(x.grad.norm()), 4)
+        (10.0, 1.0)
     """
 
     norm: Tensor

@@ -12,11 +12,10 @@ from salr.closures.vectors import copy_into, flatten, precise, trainable, unflat
 
 
 class Neighbourhood:
-    """f(θ + offset) and its gradient, with an offset that is one row for all parameters that require a gradient.
+    """f(θ + offset) and its gradient; the offset is one row for all parameters that require a gradient.
 
     An evaluation leaves no trace: parameters, gradients, buffers and generators come out bit for bit. Every
-        evaluation sees the
-    same random numbers (dropout masks) and the same buffers, so that f is one function.
+    evaluation sees the same random numbers (dropout masks) and the same buffers, so that f is one function.
 
     Args:
         closure: returns the loss of the same data whenever it is called; it may call ``backward`` itself.
@@ -24,6 +23,14 @@ class Neighbourhood:
 
     Raises:
         ValueError: no parameter requires a gradient, or what :class:`Evaluation` refuses.
+
+    Example:
+        >>> import torch
+        >>> from salr.closures import Neighbourhood
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> f = Neighbourhood(lambda: x.square().sum(), [x])
+        >>> float(f.loss), float(f.loss_at(torch.tensor([1.0, 0.0]))), x.tolist()
+        (25.0, 32.0, [3.0, 4.0])
     """
 
     loss: Tensor

@@ -11,7 +11,16 @@ from salr.closures.side_state import SideState
 
 @contextmanager
 def side_state_kept(devices: Iterable[torch.device]) -> Iterator[None]:
-    """Put back what a :class:`SideState` finds: module buffers and random generators, but not gradients."""
+    """Put back what a :class:`SideState` finds: module buffers and random generators, but not gradients.
+
+    Example:
+        >>> import torch
+        >>> from salr.closures import side_state_kept
+        >>> with side_state_kept([torch.device("cpu")]):
+        ...     first = torch.rand(())
+        >>> bool(torch.rand(()) == first)
+        True
+    """
     side = SideState(torch.empty(0, device=device) for device in set(devices))
     with side.kept(gradients=False), side.watching():
         yield
@@ -19,10 +28,19 @@ def side_state_kept(devices: Iterable[torch.device]) -> Iterator[None]:
 
 @contextmanager
 def no_trace(parameters: Iterable[Tensor]) -> Iterator[None]:
-    """Put back what a :class:`SideState` finds, and the gradients: the parameters' and those of every module called.
+    """Put back what a :class:`SideState` finds, and the gradients.
 
-    Within the context gradients start from None. A measure of some parameters would otherwise add to those of
+    These are the parameters' gradients and those of every module called. Within the context gradients start from None. A measure of some parameters would otherwise add to those of
     others.
+
+    Example:
+        >>> import torch
+        >>> from salr.closures import no_trace
+        >>> model = torch.nn.BatchNorm1d(2)
+        >>> with no_trace(model.parameters()):
+        ...     model(torch.randn(4, 2)).sum().backward()
+        >>> int(model.num_batches_tracked), model.weight.grad
+        (0, None)
     """
     side = SideState(parameters)
     with side.kept(), side.watching():

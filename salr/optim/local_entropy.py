@@ -22,7 +22,7 @@ class LocalEntropy(Wrapper):
     """Hand the base the gradient x − μ of the local entropy instead of the loss's.
 
     An iteration starts x' and μ at x and takes L Langevin steps, each on its own batch, of size η' =
-    ``inner_lr`` along
+    ``inner_lr`` along ::
 
         Nesterov momentum of ∇f(x')  −  γ (x − x')  +  ε √(2/η') N(0, 1),
 
@@ -44,14 +44,33 @@ class LocalEntropy(Wrapper):
 
     Args:
         base: makes the step along x − μ.
-        steps: L. inner_lr: η'. inner_momentum: in [0, 1).
-        scope, scope_growth: γ of the first iteration, and by what fraction it grows an iteration.
+        steps: L.
+        inner_lr: η'.
+        inner_momentum: in [0, 1).
+        scope: γ of the first iteration.
+        scope_growth: by what fraction γ grows an iteration.
         noise: ε, in units of the parameters.
         averaging: α, in [0, 1).
         scope_cap: the largest γ; ``math.inf`` lets it grow as the paper writes it.
+        modules: see :class:`Wrapper`.
 
     Raises:
         ValueError: a value out of range.
+        TypeError: the base is itself a wrapper, which would want gradients elsewhere.
+
+    Example:
+        >>> import torch
+        >>> from salr.optim import LocalEntropy
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> optimizer = LocalEntropy(torch.optim.SGD([x], lr=1.0), steps=5, inner_lr=0.1, noise=0.0)
+        >>> calls = []
+        >>> def closure():
+        ...     calls.append(x.tolist())
+        ...     return x.square().sum() / 2
+        >>> float(optimizer.step(closure)), len(calls) >= 5
+        (12.5, True)
+        >>> bool(x.norm() < 5)
+        True
     """
 
     adds_accumulated = False

@@ -34,6 +34,16 @@ class ReleasedSALR(SALR):
     Raises:
         ValueError: as SALR does.
         TypeError: as SALR does.
+
+    Example:
+        >>> import torch
+        >>> from salr.optim import ReleasedSALR
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> optimizer = ReleasedSALR(torch.optim.SGD([x], lr=0.1))
+        >>> for _ in range(4):
+        ...     loss = optimizer.step(lambda: x.square().sum())
+        >>> bool(0 < optimizer.lr_factor <= 5)
+        True
     """
 
     def __init__(

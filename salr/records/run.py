@@ -38,6 +38,11 @@ def run_key(config: Mapping[str, object]) -> str:
 
     Raises:
         ValueError: a value is not plain data.
+
+    Example:
+        >>> from salr.records import run_key
+        >>> run_key({"lr": 0.1, "epochs": 3}) == run_key({"epochs": 3, "lr": 0.1})
+        True
     """
     text = json.dumps(sealed.plain(config, "config"), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -54,6 +59,15 @@ class Run:
 
     Raises:
         ValueError: a name or the key does not match ``[a-z0-9_]+``, or the seed is not an integer >= 0.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from salr.records import Run
+        >>> run = Run(Path("results"), "digits", "lenet", "sgd_salr", "0123456789", seed=4)
+        >>> run.folder.as_posix()
+        'results/runs/digits/lenet/sgd_salr-0123456789/seed-4'
+        >>> run.state().value
+        'absent'
     """
 
     results: Path

@@ -66,10 +66,7 @@ def loss_surface(
     With one direction it is a line, with two a plane. Parameters are back at θ whenever a point is yielded,
     and nothing is left behind on them, on gradients, buffers or generators. So the caller may save what it
     has, or stop. To resume a grid, make the same directions (same weights, same seed) and skip the points
-    that are there. ::
-
-        x, y = (filter_normalised_direction(model.parameters(), generator) for _ in range(2))
-        for (i, j), loss in loss_surface(closure, model.parameters(), [x, y], [xs, ys], skip=done): ...
+    that are there. Two directions come from one generator, or from two seeds.
 
     Args:
         closure: return the loss of the same data whenever it is called.
@@ -84,6 +81,14 @@ def loss_surface(
 
     Raises:
         ValueError: directions, axes and parameters do not fit together.
+
+    Example:
+        >>> import torch
+        >>> from salr.sharpness import loss_surface
+        >>> x = torch.tensor([1.0], requires_grad=True)
+        >>> line = loss_surface(lambda: x.square().sum(), [x], [[torch.tensor([2.0])]], [[-1.0, 0.0, 1.0]])
+        >>> dict(line)
+        {(0,): 1.0, (1,): 1.0, (2,): 9.0}
     """
     parameters = trainable(parameters)
     if not directions or len(directions) != len(coordinates):
