@@ -63,11 +63,9 @@ class Evaluation:
     """A closure made uniform.
 
     Calling the object takes the gradient: ``parameter.grad`` is filled and the detached loss returned. A
-        gradient that a
-    measurement has taken at the same parameters is served once, without another evaluation: this is how the
-        gradient of
-    a measurement is also the gradient of the step. What counts as a change of the parameters is what torch
-    counts, and new memory.
+    gradient that a measurement has taken at the same parameters is served once, without another evaluation: this
+    is how the gradient of a measurement is also the gradient of the step. What counts as a change of the
+    parameters is what torch counts, and new memory.
 
     Args:
         closure: return the loss, a tensor of one element. It may call ``backward`` itself: gradients are
@@ -363,15 +361,14 @@ class Evaluation:
         if self._replay is not None:
             self._replay[0].restore(noise=self._replay[1])
         torch.clear_autocast_cache()  # around a whole step it would hold casts of parameters that have moved since
-        for module in side.sharded:
-            # The root keeps its parameters gathered after a forward pass that no backward pass has followed, and would
-            # not see that the shards have moved since.
-            module.reshard()
+        side.reshard()
         side.measuring = measuring or self.measures_only or self._replay is not None
         try:
             loss = self.closure()
         finally:
             side.measuring = False
+            if measuring:
+                side.reshard()
         if loss is None:
             return None
         if not isinstance(loss, Tensor):

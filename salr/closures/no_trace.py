@@ -30,8 +30,8 @@ def side_state_kept(devices: Iterable[torch.device]) -> Iterator[None]:
 def no_trace(parameters: Iterable[Tensor]) -> Iterator[None]:
     """Put back what a :class:`SideState` finds, and the gradients.
 
-    These are the parameters' gradients and those of every module called. Within the context gradients start from None. A measure of some parameters would otherwise add to those of
-    others.
+    These are the parameters' gradients and those of every module called. Within the context gradients start
+    from None. A measure of some parameters would otherwise add to those of others.
 
     Example:
         >>> import torch
