@@ -16,10 +16,11 @@ def box_sharpness(
 ) -> Tensor:
     """Return Keskar's φ, 100 · (max f − f(θ)) / (1 + f(θ)) in percent, over a box around θ.
 
-    The box is |offset_i| ≤ ε (|θ_i| + 1). It is in the full space (their A is the identity). As in their experiments the maximum is what
-    ``iterations`` of SciPy's L-BFGS-B reach from θ: a lower bound, and 0 if ∇f(θ) = 0. No tolerance ends them
-    earlier: SciPy's default, 1e-5 for each element of the gradient, would find many trained networks
-    perfectly flat. L-BFGS-B works in double precision on the CPU and takes some 250 bytes a parameter.
+    The box is |offset_i| ≤ ε (|θ_i| + 1), in the full space (their A is the identity). As in their
+    experiments the maximum is what ``iterations`` of SciPy's L-BFGS-B reach from θ: a lower bound, and 0 if
+    ∇f(θ) = 0. No tolerance ends them earlier: SciPy's default, 1e-5 for each element of the gradient, would
+    find many trained networks perfectly flat. L-BFGS-B works in double precision on the CPU and takes some
+    250 bytes a parameter.
 
     Args:
         closure: return the loss ≥ 0 of the same data whenever it is called. Nothing is left behind on
