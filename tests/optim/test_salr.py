@@ -1,4 +1,4 @@
-"""SALR and Definition 1 against closed forms and against a plain twin that does what the paper writes, word by word."""
+"""SALR and Definition 1 against closed forms and against a plain twin that follows the paper word by word."""
 
 from collections.abc import Callable
 
@@ -189,7 +189,7 @@ def test_a_bad_first_measurement_leaves_the_base_rate() -> None:
 
 
 def test_theorem_4_the_distance_grows_by_one_plus_epsilon() -> None:
-    """On μx²/2 exactly so under gradient descent, and at least so under SALR, whose factor grows with the distance."""
+    """Exactly so on μx²/2 under gradient descent; at least so under SALR, whose factor grows."""
     mu, epsilon = 4.0, 0.25
     for salr in (False, True):
         (x,) = scalar(0.05)
@@ -212,7 +212,7 @@ def test_theorem_4_the_distance_grows_by_one_plus_epsilon() -> None:
 
 @given(st.floats(0.1, 3), st.floats(0, 20), st.integers(1, 6), st.integers(0, 2**16))
 def test_theorem_5_the_proofs_bounds_of_a_measurement(mu: float, more: float, n: int, seed: int) -> None:
-    """Equations 4 and 8 from below, 13 and 14 from above, on a quadratic with curvatures from μ to L = μ + more."""
+    """Equations 4 and 8 from below, 13 and 14 from above; curvatures from μ to L = μ + more."""
     gamma, curvatures = 0.05, torch.tensor([mu, mu + more / 2, mu + more], dtype=torch.float64)
     theta = torch.randn(
         3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64

@@ -12,7 +12,7 @@ from tests.helpers.optim import Flat, Problem, assert_same
 
 @pytest.mark.parametrize(("interval", "ascent", "descent"), [(1, 5, 5), (2, 3, 4), (3, 0, 2)])
 def test_a_trajectory_is_the_twins(interval: int, ascent: int, descent: int) -> None:
-    """Measured after the update: clipped ascent steps, then descent steps from there; capped, and 1 near the median."""
+    """Measured after the update: clipped ascent, then descent from there; bounded, and 1 near the median."""
     fast, slow = Flat(), Flat()
     scale, limit, cap, rate = 0.5, 0.01, 1.2, 0.4
     optimizer = ReleasedSALR(
@@ -44,7 +44,7 @@ def test_a_trajectory_is_the_twins(interval: int, ascent: int, descent: int) -> 
 
 
 def test_modes_and_parameters_stay_where_the_update_left_them() -> None:
-    """The released code leaves the model in evaluation mode and the parameters where the measurement has led them."""
+    """The released code leaves the model in evaluation mode, and the parameters where the chain ends."""
     measured, plain = Problem(), Problem()
     torch.manual_seed(0)
     measured.train(ReleasedSALR(SGD(measured.parameters, lr=0.3), ReleasedMeasure(0.5, 0.1)), 1)
