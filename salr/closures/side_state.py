@@ -14,6 +14,7 @@ from torch.nn.modules.module import (
 from torch.nn.parameter import is_lazy
 
 from salr.closures.snapshot import MISSING, Place, Snapshot, Spot, bound, region, tensors_in
+from salr.closures.vectors import local
 from salr.closures.writes import Writes, storages
 
 
@@ -33,9 +34,8 @@ class SideState:
       evaluation draws from.
 
     Not found is: what a module that is entered only by its ``forward`` binds anew (give it as ``modules``), a
-        tensor that
-    is changed in place for the first time in a later evaluation or is a new one at each step (such as the
-    batch itself), Python numbers and lists, and noise that torch does not own (NumPy's, ``random``'s). Guard
+    tensor that is changed in place for the first time in a later evaluation or is a new one at each step (such
+    as the batch itself), Python numbers and lists, and noise that torch does not own (NumPy's, ``random``'s). Guard
     these by :attr:`measuring`, or draw such noise before the step, outside the closure.
 
     A buffer that the watched evaluation registers stays registered, with the values that it had then.
@@ -77,6 +77,15 @@ class SideState:
         self._open: list[Snapshot] = []  # those that what is found from now on belongs to
         for module in [modules] if isinstance(modules, nn.Module) else modules:
             self._add(module)
+
+    def reshard(self) -> None:
+        """Let sharded modules (FSDP2) gather their parameters anew.
+
+        The root keeps its parameters gathered after a forward pass that no backward pass has followed, and
+        the next pass, the user's included, would not see that the shards have moved since.
+        """
+        for module in self.sharded:
+            module.reshard()
 
     def others(self) -> list[Tensor]:
         """Return the parameters of the modules found that are not the caller's."""
@@ -187,6 +196,8 @@ class SideState:
             for handle in handles:
                 handle.remove()
             self._conclude(writes, before, targets)
+        if self.sharded:
+            _refuse_gathered(self.parameters)
         self.complete = True
 
     def _devices(self) -> set[torch.device]:
@@ -268,6 +279,16 @@ def _refuse_flattened(module: nn.Module) -> None:
         raise ValueError(
             "the closure calls a FullyShardedDataParallel module, whose flattened parameters cannot be measured; "
             "shard the model with torch.distributed.fsdp.fully_shard instead"
+        )
+
+
+def _refuse_gathered(parameters: Iterable[Tensor]) -> None:
+    """Refuse what ``fully_shard`` frees after each pass."""
+    whole = [parameter for parameter in parameters if local(parameter) is parameter and parameter.numel()]
+    if any(parameter.untyped_storage().size() == 0 for parameter in whole):
+        raise ValueError(
+            "a parameter is one that fully_shard has gathered for a pass and freed; expected the sharded ones: "
+            "call model.reshard() before model.parameters()"
         )
 
 
