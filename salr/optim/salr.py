@@ -246,6 +246,9 @@ class SALR(Wrapper):
     @contextmanager
     def _scaled_rates(self) -> Iterator[None]:
         rates = [group["lr"] for group in self.param_groups]
+        if self._factor.is_meta:  # it has no value, and bases ask for one
+            yield
+            return
         for group, rate in zip(self.param_groups, rates, strict=True):
             if isinstance(rate, Tensor):
                 # A new tensor, because others may hold this one.
