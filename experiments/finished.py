@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from experiments.build import build_parts, device_of, load_data
 from experiments.schema import Config, recorded
-from salr.records import Run, State
+from salr.records import RecordError, Run, State
 from salr.sharpness import DatasetLoss
 from salr.training.checkpoint import load
 
@@ -20,7 +20,7 @@ Report = Callable[[int, int], None]
 """(pass over the data, batch of that pass): called to show the progress. Pass 0 counts the data."""
 
 
-class NotMeasurable(ValueError):
+class NotMeasurable(RecordError):
     """A folder without a finished run, or a run whose weights cannot be read: one line says which and why."""
 
 

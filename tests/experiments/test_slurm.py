@@ -139,7 +139,8 @@ def test_a_table_with_a_requeued_job_is_the_sequential_one(tmp_path: Path, slurm
 def test_without_the_plugin_one_line_names_the_extra(tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['hydra_plugins.hydra_submitit_launcher'] = None; sys.path.insert(0, '.');"
-        "from scripts import table; sys.exit(table.main(['1', '--launcher', 'slurm']))"
+        "sys.argv = ['table.py', '1', '--launcher', 'slurm'];"
+        "from experiments.cli import start; from scripts import table; start(table.main)"
     )
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)

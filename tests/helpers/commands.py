@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import forkserver
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 from unittest import mock
 
@@ -76,6 +76,13 @@ def _command(folder: Path, output: Path, arguments: tuple[str, ...], environment
         stream.reconfigure(line_buffering=True)
     sys.argv = ["train.py", *arguments]
     runpy.run_path(str(ROOT / "train.py"), run_name="__main__")
+
+
+def run_script(script: ModuleType, arguments: list[str]) -> int:
+    """Return the exit code of a script of ``scripts/``, run in this process."""
+    assert script.__file__ is not None
+    with mock.patch.object(sys, "argv", [Path(script.__file__).name, *arguments]):
+        return attempt(lambda: script.main(arguments))
 
 
 def train(arguments: list[str]) -> int:

@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import data
+import experiments.sharpness
 import models
 from experiments.cell import train_cell
+from experiments.cli import start
 from experiments.finished import Batches, Finished, NotMeasurable, finished_run, open_finished
 from experiments.records import record_of
 from experiments.schema import ConfigError, load, plain, recorded
@@ -23,6 +25,7 @@ from experiments.schema.overrides import choices
 from salr.records import Run
 from salr.sharpness import box_sharpness
 from scripts import landscape, sharpness
+from tests.helpers.commands import run_script
 
 ROOT = Path(__file__).parents[2]
 CPU = torch.device("cpu")
@@ -86,7 +89,7 @@ def definition_1(model: nn.Module, inputs: Tensor, targets: Tensor) -> float:
 @pytest.mark.parametrize("optimizer", ["sgd_salr", "swa"])
 def test_values_are_those_of_a_plain_twin(optimizer: str, trained: dict[str, Run], tmp_path: Path) -> None:
     run = copied(trained[optimizer], tmp_path)
-    assert sharpness.main([str(run.folder)]) == 0
+    assert run_script(sharpness, [str(run.folder)]) == 0
     record = run.read_json("sharpness.json")
     assert record is not None
 
@@ -121,7 +124,8 @@ def test_a_stream_of_tokens_is_measured_too(tmp_path: Path) -> None:
     model = models.build(
         "lstm_char", text.input_shape, text.outputs, embedding=5, hidden=6, layers=1, dropout=0.0, init=None
     ).eval()
-    finished = Finished(run=None, model=model, data=text, device=CPU, weights="last")  # type: ignore[arg-type]
+    parts = {"run": None, "config": load([]), "model": model, "data": text, "device": CPU, "weights": "last"}
+    finished = Finished(**parts)  # type: ignore[arg-type]
     closure = finished.loss("train", 2300, lambda number, batch: None)
     assert closure.targets == 2300
     logits, targets = [], []
@@ -151,12 +155,12 @@ def test_a_record_grows_and_nothing_is_measured_twice(
     run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     folder = str(run.folder)
-    assert sharpness.main([folder, "--examples", "60"]) == 0
+    assert run_script(sharpness, [folder, "--examples", "60"]) == 0
     first = run.read_json("sharpness.json")
     assert first["measured"].keys() == {"ascent_descent", "keskar"}
     assert f"ascent_descent {first['ascent_descent']:.6g}, keskar_percent" in capsys.readouterr().out
 
-    assert sharpness.main([folder, "--examples", "40", "--sam", "--hessian"]) == 0
+    assert run_script(sharpness, [folder, "--examples", "40", "--sam", "--hessian"]) == 0
     second = run.read_json("sharpness.json")
     assert {name: second["measured"][name]["examples"] for name in second["measured"]} == {
         "ascent_descent": 60, "keskar": 60, "sam": 40, "hessian": 40,
@@ -165,12 +169,12 @@ def test_a_record_grows_and_nothing_is_measured_twice(
     assert second["hessian_top"] > 0
     assert second["hessian_trace_error"] > 0
 
-    monkeypatch.setattr(sharpness, "open_finished", refuse_to_open)
-    assert sharpness.main([folder, "--examples", "30", "--sam"]) == 0
+    monkeypatch.setattr(experiments.sharpness, "open_finished", refuse_to_open)
+    assert run_script(sharpness, [folder, "--examples", "30", "--sam"]) == 0
     assert run.read_json("sharpness.json") == second
     monkeypatch.undo()
 
-    assert sharpness.main([folder]) == 0  # all the data: what was measured on some is measured again
+    assert run_script(sharpness, [folder]) == 0  # all the data: what was measured on some is measured again
     third = run.read_json("sharpness.json")
     assert third["measured"]["ascent_descent"]["examples"] is None
     assert third["measured"]["sam"]["examples"] == 40
@@ -180,7 +184,7 @@ def test_a_record_grows_and_nothing_is_measured_twice(
 def test_values_of_other_settings_are_dropped(run: Run) -> None:
     old = {"settings": {"gamma": 1.0}, "ascent_descent": 1e9, "ball": 1e9}
     run.write_json("sharpness.json", old)
-    assert sharpness.main([str(run.folder), "--examples", "50"]) == 0
+    assert run_script(sharpness, [str(run.folder), "--examples", "50"]) == 0
     record = run.read_json("sharpness.json")
     assert record["ascent_descent"] < 10
     assert "ball" not in record
@@ -192,8 +196,11 @@ def test_an_interrupt_keeps_what_is_measured(run: Run, monkeypatch: pytest.Monke
 
     title, entries, _ = sharpness.MEASURES["keskar"]
     monkeypatch.setitem(sharpness.MEASURES, "keskar", (title, entries, interrupted))
-    assert sharpness.main([str(run.folder), "--examples", "50"]) == 130
-    assert "the same command goes on where it was" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "argv", ["sharpness.py", str(run.folder), "--examples", "50"])
+    with pytest.raises(SystemExit) as end:
+        start(sharpness.main)
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "sharpness.py: interrupted; run the same command again to resume\n"
     assert run.read_json("sharpness.json")["measured"].keys() == {"ascent_descent"}
 
 
@@ -259,7 +266,7 @@ def test_what_cannot_be_measured_is_one_line(
     script: Any, harm: Callable[[Run], Path], line: str, run: Run, capsys: Any
 ) -> None:
     folder = harm(run)
-    assert script.main([str(folder)]) == 2
+    assert run_script(script, [str(folder)]) == 2
     said = capsys.readouterr().err.splitlines()
     (refusal,) = [text for text in said if text.startswith(f"{Path(script.__file__).name}: ")]
     assert line in refusal
@@ -274,7 +281,7 @@ def test_weights_of_another_version_stay_where_they_are(run: Run) -> None:
 
 
 def test_the_others_are_measured_all_the_same(run: Run, capsys: Any) -> None:
-    assert sharpness.main([str(run.results / "nothing"), str(run.folder), "--examples", "30"]) == 2
+    assert run_script(sharpness, [str(run.results / "nothing"), str(run.folder), "--examples", "30"]) == 2
     assert run.read_json("sharpness.json") is not None
     captured = capsys.readouterr()
     assert captured.err.startswith("sharpness.py: ")
@@ -284,14 +291,14 @@ def test_the_others_are_measured_all_the_same(run: Run, capsys: Any) -> None:
 @pytest.mark.parametrize("script", [sharpness, landscape])
 def test_a_run_that_somebody_holds_is_left_alone(script: Any, run: Run, capsys: Any) -> None:
     with run.claim():
-        assert script.main([str(run.folder)]) == 4
+        assert run_script(script, [str(run.folder)]) == 4
     assert "is held by process" in capsys.readouterr().err
     assert not (run.folder / "sharpness.json").exists()
 
 
 def test_a_measurement_that_fails_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     monkeypatch.setitem(sys.modules, "scipy.optimize", None)
-    assert sharpness.main([str(run.folder), "--examples", "30"]) == 1
+    assert run_script(sharpness, [str(run.folder), "--examples", "30"]) == 1
     assert (
         capsys.readouterr()
         .err.splitlines()[-1]
@@ -302,7 +309,7 @@ def test_a_measurement_that_fails_is_one_line(run: Run, monkeypatch: pytest.Monk
 @pytest.mark.parametrize("text", ["0", "-1", "2.5", "many"])
 def test_examples_out_of_range(text: str, run: Run, capsys: Any) -> None:
     with pytest.raises(SystemExit) as stop:
-        sharpness.main([str(run.folder), f"--examples={text}"])
+        run_script(sharpness, [str(run.folder), f"--examples={text}"])
     assert stop.value.code == 2
     assert f"{text}: expected a whole number >= 1" in capsys.readouterr().err
 
@@ -382,7 +389,7 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_picture(
     trained: dict[str, Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     whole, killed = (copied(trained["sgd_salr"], tmp_path / name) for name in ("whole", "killed"))
-    assert landscape.main([str(whole.folder), *GRID]) == 0
+    assert run_script(landscape, [str(whole.folder), *GRID]) == 0
     process = subprocess.run(
         [sys.executable, "-c", KILLED, str(killed.folder), *GRID], cwd=ROOT, capture_output=True, check=False
     )
@@ -396,9 +403,9 @@ def test_a_killed_grid_goes_on_and_ends_with_the_same_picture(
     monkeypatch.setattr(
         Run, "write_json", lambda run, name, value: (writes.append(name), write(run, name, value))
     )
-    assert landscape.main([str(killed.folder), *GRID]) == 0
+    assert run_script(landscape, [str(killed.folder), *GRID]) == 0
     assert writes == ["landscape_2d.json"] * (49 - 17)
-    assert "seed-0, 2-D: 49 points, 17 of them at hand" in capsys.readouterr().err
+    assert "seed-0, 2-D: 49 points, 17 of them found before" in capsys.readouterr().err
     for name in ("landscape_1d.json", "landscape_2d.json", "landscape_1d.png", "landscape_2d.png"):
         assert (killed.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
 
@@ -407,15 +414,18 @@ def test_a_whole_grid_is_only_drawn_and_another_one_replaces_it(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = str(run.folder)
-    assert landscape.main([folder, "--line", "3", "--plane", "0", "--examples", "20"]) == 0
+    assert run_script(landscape, [folder, "--line", "3", "--plane", "0", "--examples", "20"]) == 0
     assert not (run.folder / "landscape_2d.json").exists()
     line = run.read_json("landscape_1d.json")["losses"]
     (run.folder / "landscape_1d.png").unlink()
     monkeypatch.setattr(landscape, "open_finished", refuse_to_open)
-    assert landscape.main([folder, "--line", "3", "--plane", "0", "--examples", "20"]) == 0
+    assert run_script(landscape, [folder, "--line", "3", "--plane", "0", "--examples", "20"]) == 0
     assert (run.folder / "landscape_1d.png").read_bytes().startswith(b"\x89PNG")
     monkeypatch.undo()
-    assert landscape.main([folder, "--line", "3", "--plane", "3", "--examples", "20", "--reach", "0.5"]) == 0
+    assert (
+        run_script(landscape, [folder, "--line", "3", "--plane", "3", "--examples", "20", "--reach", "0.5"])
+        == 0
+    )
     nearer, plane = (run.read_json(f"landscape_{d}d.json")["losses"] for d in (1, 2))
     assert nearer[1] == line[1] == plane[1][1]  # θ itself
     assert nearer[0] != line[0]
@@ -441,6 +451,6 @@ def test_losses_beyond_all_bounds_are_drawn_around(tmp_path: Path) -> None:
 )
 def test_grids_out_of_range(argument: str, line: str, run: Run, capsys: Any) -> None:
     with pytest.raises(SystemExit) as stop:
-        landscape.main([str(run.folder), argument])
+        run_script(landscape, [str(run.folder), argument])
     assert stop.value.code == 2
     assert line in capsys.readouterr().err
