@@ -1,8 +1,8 @@
 """Range checks of the library's and the experiments' values. Only the standard library is imported.
 
-Each check raises a ``ValueError`` with one line: which value, what it is, and what was expected. The checks of a
-method's hyper-parameters are here, so that its class and the typed configuration refuse the same values in the
-same words.
+Each check raises a ``ValueError`` with one line: which value, what it is, and what was expected. The checks
+of a method's hyper-parameters are here, so that its class and the typed configuration refuse the same values
+in the same words.
 """
 
 import math

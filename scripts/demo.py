@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train SGD and Adam with and without SALR on embedded digits: a table and a picture in minutes, without a download."""
+"""Train SGD and Adam with and without SALR on embedded digits: a table and a picture, no download."""
 
 from pathlib import Path
 

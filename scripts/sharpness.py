@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Measure the sharpness of finished runs' final weights, and add the values to their records, as sharpness.json.
+"""Measure the sharpness of finished runs' final weights, and record it in their sharpness.json.
 
-python scripts/sharpness.py results/runs/mnist/lenet/*/seed-*              Definition 1 and Keskar's φ, on all the data
-python scripts/sharpness.py --examples 2000 --hessian RUN_FOLDER           on a part of it, and the Hessian's measures too
+python scripts/sharpness.py results/runs/mnist/lenet/*/seed-*     Definition 1 and Keskar's φ, on all the data
+python scripts/sharpness.py --examples 2000 --hessian RUN_FOLDER  on a part, with the Hessian's measures
 
-All measures are taken in evaluation mode and single precision: Definition 1 on the training set (γ 0.002, n1 = n2 = 5)
-and Keskar's φ on the test set (ε 5e-4, 10 iterations of L-BFGS-B, in percent). What a record already has is not measured
-again, and each value is recorded at once. Exit code: 0 all is measured, 1 a measurement failed, 2 not a finished run,
-4 another process holds a run, 130 interrupted.
+All measures are taken in evaluation mode and single precision: Definition 1 on the training set (γ 0.002,
+n1 = n2 = 5) and Keskar's φ on the test set (ε 5e-4, 10 iterations of L-BFGS-B, in percent). What a record
+already has is not measured again, and each value is recorded at once. Exit code: 0 all is measured, 1 a
+measurement failed, 2 not a finished run, 4 another process holds a run, 130 interrupted.
 """
 
 from functools import partial

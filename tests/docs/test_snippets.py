@@ -26,7 +26,7 @@ WITH_PYTHON = [page for page in pages() if blocks(page, "python") and page.paren
 def test_the_python_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     if page.name in CLIENTS:
         pytest.importorskip(CLIENTS[page.name])
-    if page == RECORDS:
+    if page in (RECORDS, README):
         shutil.copytree(ROOT / "tests" / "recorded_runs", tmp_path / "results")
     given = "" if page.name == "quickstart.md" else PROBLEM
     shown = "\n".join(block.text for block in blocks(page, "python"))
