@@ -3,7 +3,6 @@
 from salr.closures.clipped import Clipped
 from salr.closures.evaluation import Closure, Evaluation
 from salr.closures.neighbourhood import Neighbourhood
-from salr.closures.no_trace import no_trace, side_state_kept
 from salr.closures.side_state import SideState
 
-__all__ = ["Clipped", "Closure", "Evaluation", "Neighbourhood", "SideState", "no_trace", "side_state_kept"]
+__all__ = ["Clipped", "Closure", "Evaluation", "Neighbourhood", "SideState"]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, nll_loss
 
-from salr.closures.no_trace import side_state_kept
+from salr.closures.side_state import SideState
 from salr.closures.vectors import precise
 
 Weight = Callable[[Tensor], Tensor | float]
@@ -75,7 +75,8 @@ class DatasetLoss:
         self._device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
         self.targets, self._whole = 0, 0.0
         # A loader draws a seed when it is iterated.
-        with side_state_kept([self._device]):
+        self._side = SideState(model.parameters(), model)
+        with self._side.kept(gradients=False):
             for _, targets in self._read():
                 if self._weight is _number:
                     _refuse_padding(targets)
@@ -97,12 +98,14 @@ class DatasetLoss:
 
     def terms(self) -> Generator[Tensor, None, None]:
         """Yield each batch's share of the mean, 0-d and differentiable; their sum is the loss."""
-        with side_state_kept([self._device]), self._mode(), _differentiable_recurrence(self.model):
+        kept = self._side.kept(gradients=False)
+        with kept, self._mode(), _differentiable_recurrence(self.model):
             for inputs, targets in self._read():
-                outputs = self._outputs(inputs)
                 share = float(self._weight(targets)) / self._whole
+                with self._side.watching():  # but not what the caller does with a term
+                    loss = self.loss(self._outputs(inputs), _moved(targets, self._device))
                 if share > 0:  # the mean over nothing but padding is 0/0
-                    yield precise(self.loss(outputs, _moved(targets, self._device))) * share
+                    yield precise(loss) * share
 
     def _outputs(self, inputs: Any) -> Any:
         inputs = _moved(inputs, self._device)

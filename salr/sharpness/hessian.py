@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from salr.checks import check_count, check_positive
 from salr.closures.evaluation import Closure
-from salr.closures.no_trace import no_trace
+from salr.closures.side_state import SideState
 from salr.closures.vectors import default_generator, flatten, normal, trainable, unflatten
 from salr.sharpness.dataset_loss import DatasetLoss
 
@@ -154,8 +154,9 @@ class _HessianProduct:
 
     def __init__(self, closure: Closure, parameters: Iterable[Tensor]) -> None:
         self._terms: Callable[[], Iterator[Tensor]]
-        self._terms = closure.terms if isinstance(closure, DatasetLoss) else lambda: iter([closure()])
-        self._parameters = trainable(parameters)
+        self._terms = closure.terms if isinstance(closure, DatasetLoss) else self._only_term
+        self._closure, self._parameters = closure, trainable(parameters)
+        self._side = SideState(self._parameters)
         self.like = flatten(self._parameters)
         self.size = self.like.numel()
         self._checked = False
@@ -165,7 +166,7 @@ class _HessianProduct:
         total: Tensor | None = None
         # Of attention's implementations in torch, only this one has a second derivative.
         with (
-            no_trace(self._parameters),
+            self._side.kept(),
             torch.enable_grad(),
             _BackwardRefused(),
             sdpa_kernel(SDPBackend.MATH),
@@ -175,6 +176,11 @@ class _HessianProduct:
                 total = product if total is None else total + product
         assert total is not None
         return total
+
+    def _only_term(self) -> Iterator[Tensor]:
+        with self._side.watching():
+            loss = self._closure()
+        yield loss
 
     def _product(self, loss: Tensor, vector: list[Tensor]) -> Tensor:
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
