@@ -1,6 +1,7 @@
 """Train with SALR in transformers' Trainer (``pip install transformers accelerate``).
 
-The trainer calls ``backward`` itself. Only the measurement is missing, and an overridden ``training_step`` takes it.
+The trainer calls ``backward`` itself. Only the measurement is missing, and an overridden ``training_step``
+takes it.
 """
 
 import tempfile

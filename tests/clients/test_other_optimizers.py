@@ -26,7 +26,7 @@ def loss_of(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
 
 def assert_salr_is_the_plain_loop(make: Build, training: bool = False) -> None:
     """Over seven steps, four of them measured."""
-    # Without batch normalisation: the bias before it has a gradient of rounding errors, whose sign some bases take.
+    # No batch normalisation: the bias before it has a gradient of rounding errors, whose sign some take.
     problem, plain = Problem(noise=False), Problem(noise=False)
     optimizer, twin = SALR(make(problem.model), AscentDescent(gamma=0.02)), PlainSALR(make(plain.model))
     for each in (optimizer, twin.base) if training else ():
@@ -121,8 +121,9 @@ def test_modes_that_the_base_does_not_have(method: str) -> None:
     assert not hasattr(optimizer, "eval")
 
 
+@pytest.mark.filterwarnings("ignore:Using backward")
 def test_a_base_that_needs_gradients_with_a_graph() -> None:
-    """AdaHessian differentiates the gradients once more; the closure makes them with ``create_graph=True``."""
+    """AdaHessian differentiates the gradients; the closure makes them with ``create_graph=True``."""
     problem, plain = Problem(noise=False), Problem(noise=False)
     options = {"lr": 0.05, "hessian_distribution": "rademacher"}
     base = pytorch_optimizer.AdaHessian(problem.parameters, **options)
