@@ -1,4 +1,4 @@
-"""The README's lines and the examples run as they are, with torch and the package that an example is about."""
+"""The README's lines and the examples run as they are, with torch and the package an example is about."""
 
 import importlib.util
 import math
