@@ -22,8 +22,8 @@ class NoGradient(ValueError):
 
     Args:
         loss: what the closure has returned.
-        on_accumulated: whether the parameters have the gradients from before the step, with what the closure has done
-            to them.
+        on_accumulated: whether the parameters have the gradients from before the step, with what the closure
+            has done to them.
     """
 
     def __init__(self, loss: Tensor | None, on_accumulated: bool = False) -> None:
@@ -37,7 +37,7 @@ class NoGradient(ValueError):
 
 
 class _BackwardReplaced(TorchFunctionMode):
-    """Does something else where a closure calls ``backward``, so that it can be evaluated for its loss only."""
+    """Do something else when a closure calls ``backward``, so that it can be evaluated for its loss only."""
 
     def __init__(self, instead: Callable[[], None]) -> None:
         super().__init__()
@@ -63,8 +63,8 @@ class Evaluation:
     """A closure made uniform.
 
     Calling the object takes the gradient: ``parameter.grad`` is filled and the detached loss returned. A
-    gradient that a measurement has taken at the same parameters is served once, without another evaluation: this
-    is how the gradient of a measurement is also the gradient of the step. What counts as a change of the
+    gradient that a measurement has taken at the same parameters is served once, without another evaluation:
+    this is how the gradient of a measurement is also the gradient of the step. What counts as a change of the
     parameters is what torch counts, and new memory.
 
     Args:
@@ -136,7 +136,7 @@ class Evaluation:
         return self._take()
 
     def training_gradient(self) -> Tensor:
-        """Take the gradient that the base is to step with: on top of those from before the step, as in a plain step.
+        """Take the gradient that the base steps with, on top of those from before the step.
 
         So a closure that clips clips their sum, and one that clears them trains without them.
         """
@@ -150,7 +150,7 @@ class Evaluation:
             self._on_accumulated = False
 
     def gradient(self) -> Tensor:
-        """Take the gradient as a call does, but in a way that :meth:`discard` can undo and :meth:`without_trace` can share."""
+        """Take the gradient as a call does, for :meth:`discard` to undo or :meth:`without_trace` to share."""
         return self._shared().loss
 
     def loss(self) -> Tensor:
@@ -232,7 +232,10 @@ class Evaluation:
         self._memory = None
 
     def begin(self) -> None:
-        """Remember the side state and the generators for :meth:`undo`. The first evaluation does so if nobody has."""
+        """Remember the side state and the generators for :meth:`undo`.
+
+        The first evaluation does so if nobody has.
+        """
         if self.begun is None:
             self.begun = self._side.snapshot()
 
@@ -360,7 +363,7 @@ class Evaluation:
         side = self._side
         if self._replay is not None:
             self._replay[0].restore(noise=self._replay[1])
-        torch.clear_autocast_cache()  # around a whole step it would hold casts of parameters that have moved since
+        torch.clear_autocast_cache()  # around a whole step it holds casts of parameters that have moved since
         side.reshard()
         side.measuring = measuring or self.measures_only or self._replay is not None
         try:
@@ -387,7 +390,7 @@ class Evaluation:
         return same and memory.places == self._places()
 
     def _places(self) -> list[tuple[int, int]]:
-        """Return where parameters and gradients are in memory, and how often torch has counted a change of them."""
+        """Return where parameters and gradients are in memory, and how often torch has seen them change."""
         gradients = [parameter.grad for parameter in self.parameters]
         return [
             (local(tensor).data_ptr(), tensor._version)

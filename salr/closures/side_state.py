@@ -24,19 +24,20 @@ class SideState:
     An optimizer is handed parameters, not modules. So what may change is found by watching the first
     evaluation, and one more when a parameter has its first gradient later. Found by itself is:
 
-    - the buffers of every module that is called (``module(...)``), and of all its submodules: their values, their shapes,
-      and whether a forward pass binds them anew, removes them or registers them;
-    - tensors that such a module keeps as plain attributes, also in tuples, if the watched evaluation binds them anew;
-    - every other tensor that existed before the watched evaluation and that its forward pass changes in place: a buffer of
-      a module that is entered by ``module.forward(...)``, the buffers given to
+    - the buffers of every module that is called (``module(...)``), and of all its submodules: their values,
+      their shapes, and whether a forward pass binds them anew, removes them or registers them;
+    - tensors that such a module keeps as plain attributes, also in tuples, if the watched evaluation binds
+      them anew;
+    - every other tensor that existed before the watched evaluation and that its forward pass changes in
+      place: a buffer of a module that is entered by ``module.forward(...)``, the buffers given to
       ``torch.func.functional_call``, another optimizer's parameters, a sum that the closure accumulates;
-    - torch's default generators of the CPU and of the parameters' devices, and every ``torch.Generator`` that the watched
-      evaluation draws from.
+    - torch's default generators of the CPU and of the parameters' devices, and every ``torch.Generator`` that
+      the watched evaluation draws from.
 
     Not found is: what a module that is entered only by its ``forward`` binds anew (give it as ``modules``), a
-    tensor that is changed in place for the first time in a later evaluation or is a new one at each step (such
-    as the batch itself), Python numbers and lists, and noise that torch does not own (NumPy's, ``random``'s). Guard
-    these by :attr:`measuring`, or draw such noise before the step, outside the closure.
+    tensor that is changed in place for the first time in a later evaluation or is a new one at each step
+    (such as the batch itself), Python numbers and lists, and noise that torch does not own (NumPy's,
+    ``random``'s). Guard these by :attr:`measuring`, or draw such noise before the step, outside the closure.
 
     A buffer that the watched evaluation registers stays registered, with the values that it had then.
 
@@ -65,7 +66,7 @@ class SideState:
         self.complete = False
         """Whether an evaluation has been watched."""
         self.measuring = False
-        """Whether the closure is being evaluated for a measurement, and not as a plain step would evaluate it."""
+        """Whether the closure is being evaluated once more than a plain step would do."""
         self.sharded: list[Any] = []
         """Those of the modules that gather their parameters for each pass (FSDP2)."""
         self._used: set[int] = set()
@@ -179,7 +180,7 @@ class SideState:
                 self._add_buffers(snapshot, module)
 
         def registered(module: nn.Module, name: str, buffer: Tensor | None) -> None:
-            # The name stays, for the module may not register it twice; its values go back to what they are now.
+            # The name stays, for the module may not register it twice. Its values go back to these.
             if buffer is not None and bound(module._buffers, name) is MISSING and not is_lazy(buffer):
                 for snapshot in targets:
                     snapshot.add_values(Spot(buffer))
@@ -277,7 +278,7 @@ def _attributes(module: nn.Module) -> dict[str, object]:
 def _refuse_flattened(module: nn.Module) -> None:
     if type(module).__name__ == "FullyShardedDataParallel":
         raise ValueError(
-            "the closure calls a FullyShardedDataParallel module, whose flattened parameters cannot be measured; "
+            "the closure calls a FullyShardedDataParallel module, whose flat parameters cannot be measured; "
             "shard the model with torch.distributed.fsdp.fully_shard instead"
         )
 
@@ -287,7 +288,7 @@ def _refuse_gathered(parameters: Iterable[Tensor]) -> None:
     whole = [parameter for parameter in parameters if local(parameter) is parameter and parameter.numel()]
     if any(parameter.untyped_storage().size() == 0 for parameter in whole):
         raise ValueError(
-            "a parameter is one that fully_shard has gathered for a pass and freed; expected the sharded ones: "
+            "a parameter is one that fully_shard has gathered for a pass and freed; expected the shards: "
             "call model.reshard() before model.parameters()"
         )
 

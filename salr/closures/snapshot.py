@@ -20,8 +20,8 @@ Binding = tuple[MutableMapping[str, Any], str, object]
 class Snapshot:
     """What was added, as it was then; :meth:`restore` puts it back as often as needed.
 
-    A tensor comes back as the same object: with its values, and with its shape and memory if these have changed.
-    Its version counter is not touched, so that a graph from before stays usable.
+    A tensor comes back as the same object: with its values, and with its shape and memory if these have
+    changed. Its version counter is not touched, so that a graph from before stays usable.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,10 @@ class Snapshot:
         self._gradients: dict[int, tuple[Tensor, Tensor | None]] | None = None
 
     def add_default_generators(self, devices: Iterable[torch.device]) -> None:
-        """Add torch's default generators: the CPU's, and those of the given accelerators. Nothing waits for a device."""
+        """Add torch's default generators: the CPU's, and those of the given accelerators.
+
+        Nothing waits for a device.
+        """
         self._generators.append((torch.device("cpu"), torch.get_rng_state()))
         for device in devices:
             if device.type not in ("cpu", "meta"):
@@ -193,7 +196,7 @@ def is_plain(tensor: Tensor) -> bool:
 
 
 def without_repetition(tensor: Tensor) -> Tensor:
-    """Return a view with every element of an expanded tensor once; torch refuses to write to the tensor itself."""
+    """Return a view with every element of an expanded tensor once: torch refuses to write to the tensor."""
     if not tensor.is_contiguous():
         for dimension, stride in enumerate(tensor.stride()):
             if stride == 0 and tensor.shape[dimension] > 1:
@@ -202,7 +205,7 @@ def without_repetition(tensor: Tensor) -> Tensor:
 
 
 def owned(gradient: Tensor | None) -> Tensor | None:
-    """Return a copy of a view: it is part of others' memory (DDP's buckets), which the next gradient overwrites."""
+    """Return a copy if it is a view, of DDP's buckets perhaps, which the next gradient overwrites."""
     return gradient.clone() if gradient is not None and gradient._is_view() else gradient
 
 

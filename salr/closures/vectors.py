@@ -51,7 +51,7 @@ def copy_into(places: Iterable[Tensor], values: Iterable[Tensor]) -> None:
 
 
 def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:
-    """Return the tensors, with a complex one as a view of its real and imaginary parts in one more dimension."""
+    """Return the tensors, complex ones as views of their real and imaginary parts in one more dimension."""
     return [
         torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor for tensor in tensors
     ]

@@ -20,9 +20,9 @@ T = TypeVar("T")
 class WeightAverage:
     """The mean of a model's parameters over the moments at which ``update`` was called.
 
-    The averaged network is ``model``, a copy. Its buffers are those of the last update, and its batch statistics belong
-    to no weights until :func:`recompute_batch_statistics` has taken them; do so before every evaluation. The paper
-    averages from three quarters of the epochs on, once a cycle (appendix D).
+    The averaged network is ``model``, a copy. Its buffers are those of the last update, and its batch
+    statistics belong to no weights until :func:`recompute_batch_statistics` has taken them; do so before
+    every evaluation. The paper averages from three quarters of the epochs on, once a cycle (appendix D).
 
     The mean is accumulated in float32 or wider; parameters in half precision are rounded from it.
 
@@ -71,7 +71,7 @@ class WeightAverage:
                 mine._buffers[name] = None if buffer is None else buffer.clone()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state: the number of updates, the averaged model's, and means that are more precise than it."""
+        """Return the number of updates, the averaged model's state, and means more precise than it."""
         state = {"updates": self._updates, "model": self.model.state_dict()}
         return state | ({"precise": self._precise} if self._precise else {})
 
@@ -86,7 +86,7 @@ class WeightAverage:
 
 
 def cyclic_rate(fraction: float, lr_start: float, lr_end: float) -> float:
-    """Return the learning rate within a cycle: linear from α1 = ``lr_start`` at fraction 0 to α2 = ``lr_end`` at 1.
+    """Return the learning rate within a cycle, linear from α1 = ``lr_start`` to α2 = ``lr_end``.
 
     ``torch.optim.swa_utils.SWALR`` anneals once and stays constant; this starts anew each cycle.
 
@@ -111,9 +111,9 @@ def recompute_batch_statistics(
 ) -> None:
     """Replace the running statistics of all batch normalisation by a plain mean over the given batches.
 
-    Only the normalising layers are in training mode meanwhile: dropout is off, as it is when the statistics are used
-    (Entropy-SGD's code does the same before each test). Modes and momenta come out as they were, and so do the
-    statistics if a batch fails.
+    Only the normalising layers are in training mode meanwhile: dropout is off, as it is when the statistics
+    are used (Entropy-SGD's code does the same before each test). Modes and momenta come out as they were, and
+    so do the statistics if a batch fails.
 
     Args:
         model: any. One without batch statistics is left as it is, and no batch is read.

@@ -26,12 +26,14 @@ def take_from_first_rank(values: Iterable[Tensor]) -> None:
 
 
 def drawn_alike(parameters: Iterable[Tensor], draw: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Return noise for each parameter, the same on all ranks; for a sharded one (DTensor), this rank's shard of it.
+    """Return noise for each parameter, the same on all ranks.
+
+    For a sharded parameter (DTensor) it is this rank's shard of the noise.
 
     Args:
         parameters: what the noise is for.
-        draw: returns the noise for a whole parameter; of a sharded one it is handed a tensor of its shape, type and
-            device, whose values it must not read.
+        draw: returns the noise for a whole parameter; of a sharded one it is handed a tensor of its shape,
+            type and device, whose values it must not read.
     """
     noise, common = [], []
     for parameter in parameters:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class RunningMedian:
-    """Values, kept sorted in a tensor that ends in +∞, so that neither adding nor reading waits for the device.
+    """Values, sorted in a tensor that ends in +∞. Neither adding nor reading waits for the device.
 
     The median of an even number of values is the mean of the two middle ones (numpy's convention). An object
     never changes. Memory and time of an addition are linear in the number of values: 8,000 measurements, a

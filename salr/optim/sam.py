@@ -26,7 +26,9 @@ class _Ascended:
 
 
 class SAM(Wrapper):
-    """Let the base step with the gradient at θ + ρ g/‖g‖, where g is the gradient at θ and ‖·‖ the L2 norm over all parameters.
+    """Let the base step with the gradient at θ + ρ g/‖g‖, where g is the gradient at θ.
+
+    ‖·‖ is the L2 norm over all parameters.
 
     ``adaptive`` is ASAM: the perturbation is ρ θ² g / ‖|θ| g‖, element by element, so that rescaling a layer
     changes nothing.
@@ -134,18 +136,18 @@ class SAM(Wrapper):
             super().zero_grad()
         self._noise = self._side.noise()
 
-    def _return(self) -> None:
-        """Put back what the first step has moved, and what the second pass has changed beside the gradients."""
+    def _return(self, noise: bool = True) -> None:
+        """Put back what the first step has moved, and what the second pass has changed but for gradients."""
         ascended, self._ascended = self._ascended, None
         if ascended is not None:
             ascended.watching.close()
-            ascended.after.restore()
+            ascended.after.restore(noise)
             copy_into(self.parameters, ascended.start)
 
     def _abandon(self) -> None:
         """Go back from a first step whose second pass has failed."""
         if self._ascended is not None:
-            self._return()
+            self._return(noise=False)  # the generators may have been seeded anew
             self._side.complete = False  # perhaps nothing has been watched
 
     def _step(self, evaluation: Evaluation) -> Tensor:
@@ -156,8 +158,9 @@ class SAM(Wrapper):
 
     def _step_on_gradients(self) -> None:
         raise TypeError(
-            "SAM.step() needs a closure, for it evaluates the loss twice: define closure() returning the loss of the "
-            "current batch and call optimizer.step(closure), or call first_step() and second_step(), each after a backward()"
+            "SAM.step() needs a closure, for it evaluates the loss twice: define closure() returning the "
+            "loss of the current batch and call optimizer.step(closure), or call first_step() and "
+            "second_step(), each after a backward()"
         )
 
     @torch.no_grad()

@@ -17,13 +17,13 @@ from salr.optim.wrapper import Wrapper
 
 
 class SmoothOut(Wrapper):
-    """Let the base step with the gradient at θ + u, where u is uniform in (−a, a) and drawn anew each iteration.
+    """Let the base step with the gradient at θ + u, where u is uniform in (−a, a).
 
-    θ itself is not moved by u. ``adaptive`` (AdaSmoothOut) rescales the noise of each filter, a slice along a
-    parameter's first dimension, to a times the filter's L2 norm. Parameters of batch normalisation are not
-    perturbed, as in the authors' code; one evaluation before the first iteration is watched to find them. All
-    ranks of ``torch.distributed`` add the same noise. Of a complex parameter, real and imaginary part are
-    perturbed each by itself.
+    u is drawn anew each iteration, and does not move θ itself. ``adaptive`` (AdaSmoothOut) rescales the noise
+    of each filter, a slice along a parameter's first dimension, to a times the filter's L2 norm. Parameters
+    of batch normalisation are not perturbed, as in the authors' code; one evaluation before the first
+    iteration is watched to find them. All ranks of ``torch.distributed`` add the same noise. Of a complex
+    parameter, real and imaginary part are perturbed each by itself.
 
     Args:
         base: any optimizer of torch.optim.

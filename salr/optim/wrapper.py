@@ -90,7 +90,8 @@ class Wrapper(Optimizer):
     def __init__(self, base: Optimizer, modules: nn.Module | Iterable[nn.Module] = ()) -> None:
         if isinstance(base, Wrapper) and (base.wraps_wrappers or not self.wraps_wrappers):
             raise TypeError(
-                f"{type(self).__name__} got {type(base).__name__}; expected an optimizer that is not a wrapper (only SALR may go around others)"
+                f"{type(self).__name__} got {type(base).__name__}; expected an optimizer that is not a "
+                "wrapper (only SALR may go around others)"
             )
         self.modules = [modules] if isinstance(modules, nn.Module) else list(modules)
         if wrong := [module for module in self.modules if not isinstance(module, nn.Module)]:
@@ -257,8 +258,8 @@ class Wrapper(Optimizer):
                 if not self.adds_accumulated and evaluation.accumulated:
                     evaluation.accumulated = []
                     self._warn_once(
-                        "gradients accumulated before step(closure) are not used: its own gradient is not the loss's; "
-                        "compute the whole batch in the closure"
+                        "gradients accumulated before step(closure) are not used, for it does not step with "
+                        "the loss's gradient; compute the whole batch in the closure"
                     )
             return loss
 
@@ -272,7 +273,10 @@ class Wrapper(Optimizer):
         return loss
 
     def _say_plain(self, nothing: NoGradient, accumulated: list[tuple[Tensor, Tensor]]) -> None:
-        """Warn once of a step without the method's own gradient. A batch skipped by None has no gradients at all."""
+        """Warn once of a step without the method's own gradient.
+
+        A batch skipped by None has no gradients at all.
+        """
         taken = any(parameter.grad is not None for parameter in self.parameters)
         if nothing.loss is not None or accumulated or taken:
             self._warn_once(f"a plain step of the base has been taken, for {nothing}")
@@ -306,7 +310,7 @@ class Wrapper(Optimizer):
         return [-gradient if id(parameter) in maximised else gradient for parameter, gradient in pairs]
 
     def _fresh_gradients(self) -> list[tuple[Tensor, Tensor]]:
-        """Return the parameters that have a gradient which the last step has not left there, and the gradients."""
+        """Return the parameters with a gradient that the last step has not left there, and the gradients."""
         pairs = [(parameter, parameter.grad) for parameter in self.parameters if parameter.requires_grad]
         return [(p, g) for p, g in pairs if g is not None and getattr(g, LEFT, None) != g._version]
 
@@ -337,9 +341,10 @@ class Wrapper(Optimizer):
         """Take in an own state. Raise if it is damaged."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the base's state, with the wrapper's own in ``state_dict()["param_groups"][0]`` under the class's name.
+        """Return the base's state, with the wrapper's own in its first parameter group.
 
-        There ``torch.distributed.checkpoint.state_dict`` keeps it.
+        It is ``state_dict()["param_groups"][0][name]``, where the name is the class's. There
+        ``torch.distributed.checkpoint.state_dict`` keeps it.
         """
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
@@ -352,7 +357,7 @@ class Wrapper(Optimizer):
 
     @on_the_optimizer
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a ``state_dict()`` of the same composition, also from one of an earlier version of this library.
+        """Continue from a ``state_dict()`` of the same composition, also of an earlier version.
 
         Raises:
             ValueError: the state is of another composition, or damaged. Nothing has been changed then.
@@ -394,7 +399,8 @@ def _split(state: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, 
     place = state if name in state else groups[0]
     if not isinstance(place.get(name), dict):
         raise ValueError(
-            f"the state has no entry {name!r} in its first parameter group; expected the state_dict() of a {name}"
+            f"the state has no entry {name!r} in its first parameter group; expected the state_dict() of a "
+            f"{name}"
         )
     rest = {key: value for key, value in state.items() if key != name}
     first = {key: value for key, value in groups[0].items() if key != name}
@@ -410,5 +416,6 @@ def _refuse_other_wrappers(state: dict[str, Any], name: str) -> None:
         kinds += kind.__subclasses__()
     if other := names.intersection({*state, *state["param_groups"][0]}):
         raise ValueError(
-            f"the state is also that of a {sorted(other)[0]}; expected the state_dict() of a {name} around the same base"
+            f"the state is also that of a {sorted(other)[0]}; expected the state_dict() of a {name} around "
+            "the same base"
         )

@@ -73,7 +73,7 @@ def test_a_measurement_leaves_nothing_but_its_number() -> None:
 
 
 def test_a_training_run_is_left_as_plain_steps_leave_it() -> None:
-    """With a rate of zero SALR's measurements are all that could leave a trace, over measured and other iterations."""
+    """With a rate of zero, only SALR's measurements could leave a trace."""
     plain, plain_loss = noisy_problem()
     torch.manual_seed(2)
     for _ in range(5):

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from salr.sharpness import (
 
 @dataclass(frozen=True)
 class Method:
-    """How a method is put around a base, and what an iteration of it takes, the first one (a measured one) apart."""
+    """How a method is put around a base, and what an iteration takes; the first one is measured."""
 
     wrap: Callable[[Optimizer], Wrapper]
     gradients: int
@@ -61,7 +62,7 @@ BASES: dict[str, Callable[..., Optimizer]] = {
 
 
 class Problem:
-    """A classifier and three batches; with ``noise`` it has what a step can leave a trace in: BatchNorm and dropout."""
+    """A classifier and three batches; with ``noise`` it has BatchNorm and dropout."""
 
     def __init__(self, noise: bool = True, dtype: torch.dtype = torch.float64) -> None:
         torch.manual_seed(3)
@@ -84,7 +85,7 @@ class Problem:
         self.place += 1
 
     def train(self, optimizer: Wrapper, iterations: int) -> list[Tensor]:
-        """Takes the iterations, each on its own batch; returns a copy of everything that the model is made of."""
+        """Take the iterations, each on its own batch; return a copy of the model's tensors."""
         for _ in range(iterations):
             optimizer.step(self.loss, self.advance)
             self.advance()
@@ -106,8 +107,19 @@ def same(left: list[Tensor], right: list[Tensor]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(left, right, strict=True))
 
 
+def equal(left: Any, right: Any) -> bool:
+    """Bit for bit, NaN being equal to itself."""
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
+    if isinstance(left, list | tuple):
+        return len(left) == len(right) and all(map(equal, left, right))
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and torch.equal(left, right)
+    return type(left) is type(right) and (left == right or (left != left and right != right))
+
+
 class Flat:
-    """A network on several batches, its parameters as one vector: what the plain twins of the optimizers are written with."""
+    """A network on several batches, its parameters as one vector, for the optimizers' plain twins."""
 
     def __init__(self) -> None:
         torch.manual_seed(0)

@@ -10,7 +10,7 @@ from tests.helpers.optim import Flat
 
 
 def test_a_trajectory_is_the_twins() -> None:
-    """Cycles of five steps whose rate falls linearly; the parameters at each cycle's end are averaged, all with one weight."""
+    """The rate falls linearly in cycles of five steps; the parameters at each cycle's end are averaged."""
     fast, slow = Flat(), Flat()
     first, last, cycle = 0.5, 0.1, 5
     optimizer, average = SGD(fast.model.parameters(), lr=1.0), WeightAverage(fast.model)
@@ -137,7 +137,7 @@ def test_the_mean_of_half_precision_is_accumulated_in_single() -> None:
 
 
 def test_the_other_buffers_are_the_sources() -> None:
-    """Spectral norm's vectors belong to the weights, and InstanceNorm's statistics are recomputed by nobody."""
+    """Spectral norm's vectors belong to the weights, and nobody recomputes InstanceNorm's statistics."""
     torch.manual_seed(0)
     model = nn.Sequential(
         nn.utils.parametrizations.spectral_norm(nn.Linear(6, 6)),

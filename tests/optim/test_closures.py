@@ -85,7 +85,7 @@ def test_the_closure_may_call_backward_itself_and_accumulate(method: str) -> Non
 
 @every_method
 def test_a_closure_may_change_its_gradients_by_hand(method: str) -> None:
-    """Also where its loss alone is asked for, in which case nothing is differentiated and stand-ins are changed."""
+    """Also if only its loss is wanted: then nothing is differentiated, and stand-ins are changed."""
     ends = []
     for by_hand in (False, True):
         problem = Problem(noise=False)
@@ -164,7 +164,7 @@ def test_autocast(method: str) -> None:
 
 @every_method
 def test_autocast_around_the_whole_step_is_autocast_around_the_loss(method: str) -> None:
-    """There autocast keeps its casts of the parameters from one evaluation to the next, between which they move."""
+    """There autocast keeps its casts of the parameters, which move between the evaluations."""
     ends = []
     for around_step in (False, True):
         problem = Problem(noise=False, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""Compiled networks: the same run as uncompiled ones, buffers included, and no compiling anew at every step."""
+"""Compiled networks: the same run as uncompiled ones, buffers included, and compiled once."""
 
 from collections.abc import Callable
 

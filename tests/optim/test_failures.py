@@ -1,4 +1,4 @@
-"""A closure that raises at any of its evaluations: all is as before the step, which can be tried again and counts once."""
+"""A closure that raises at any of its evaluations: the step can be tried again and counts once."""
 
 import copy
 from collections.abc import Callable
@@ -10,8 +10,7 @@ from torch import Tensor
 from torch.optim import LBFGS, SGD, Adam, Optimizer
 
 from salr.optim import Wrapper
-from tests.helpers.optim import METHODS, Problem, same
-from tests.optim.test_saved_state import equal
+from tests.helpers.optim import METHODS, Problem, equal, same
 
 BASES: dict[str, Callable[[list[Tensor]], Optimizer]] = {
     "momentum": lambda parameters: SGD(parameters, lr=0.1, momentum=0.9),

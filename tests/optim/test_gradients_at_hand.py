@@ -1,4 +1,4 @@
-"""Gradients from before a step, closures without a loss, SAM in two phases: what a plain optimizer does with them."""
+"""Gradients from before a step, closures without a loss, and SAM in two phases."""
 
 import warnings
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def test_gradients_accumulated_before_the_step_are_used_as_a_plain_optimizer_use
 
 
 def test_accumulation_trains_as_whole_batches_do() -> None:
-    """Lightning's loop over several steps, gradients cleared by nobody but it, against the paper's rate from the last part."""
+    """Lightning's loop over several steps; SALR's rate follows from the last part."""
     problem, whole = Problem(noise=False), Problem(noise=False)
     optimizer, reference = build("salr", problem), SGD(whole.parameters, lr=0.3)
     for _ in range(4):
@@ -156,7 +156,7 @@ class Skipping:
 @pytest.mark.parametrize("base", ["sgd", "adam"])
 @pytest.mark.filterwarnings("ignore:.*a plain step of the base has been taken:UserWarning")
 def test_a_batch_without_a_loss_is_skipped(method: str, kind: str, base: str) -> None:
-    """As by the base itself: parameters and its state stay, and buffers are as one forward pass leaves them."""
+    """Parameters and the base's state stay, and buffers are as one forward pass leaves them."""
     problem = Problem()
     optimizer, closure = build(method, problem, base), Skipping(problem, kind)
     for step in range(6):

@@ -28,7 +28,7 @@ def sharpness_at(problem: Flat, theta: Tensor, gamma: float, steps: int) -> floa
 @pytest.mark.parametrize("measured", [False, True], ids=["alone", "under SALR"])
 @pytest.mark.parametrize(("base", "rate"), [(SGD, 1.0), (Adam, 0.05)])
 def test_a_trajectory_is_the_twins(base: type[SGD | Adam], rate: float, measured: bool) -> None:
-    """Langevin steps on fresh batches, Nesterov on the loss alone, the old mean weighs α, then the base steps along x − μ.
+    """Langevin steps on new batches, Nesterov on the loss, α for the old mean; the base steps along x − μ.
 
     Under SALR the first of the batches is measured, and the outer rate is scaled.
     """

@@ -11,7 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.helpers.optim import METHODS, Problem, build
 
 RANKS, ITERATIONS = 2, 4
-# Every method, and those that keep a gradient while others are taken also where DDP's gradients are views of its buckets.
+# Every method, and those that keep a gradient while others are taken also where DDP's gradients are views of
+# its buckets.
 CASES = [
     *((method, False) for method in METHODS),
     *((method, True) for method in ("salr", "sam", "salr+sam")),

@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 from torch.optim import SGD, Adam
 
 from salr.optim import SALR, SAM, LocalEntropy, SmoothOut, Wrapper
-from tests.helpers.optim import METHODS, Problem, build, same
+from tests.helpers.optim import METHODS, Problem, build, equal, same
 
 every_method = pytest.mark.parametrize("method", METHODS)
 
@@ -53,17 +53,6 @@ def saved(state: dict[str, Any]) -> bytes:
     file = io.BytesIO()
     torch.save(state, file)
     return file.getvalue()
-
-
-def equal(left: Any, right: Any) -> bool:
-    """Bit for bit, NaN being equal to itself."""
-    if isinstance(left, dict):
-        return left.keys() == right.keys() and all(equal(left[key], right[key]) for key in left)
-    if isinstance(left, list | tuple):
-        return len(left) == len(right) and all(map(equal, left, right))
-    if isinstance(left, torch.Tensor):
-        return left.dtype == right.dtype and torch.equal(left, right)
-    return type(left) is type(right) and (left == right or left != left and right != right)
 
 
 def ways(

@@ -252,7 +252,7 @@ def test_a_quantisation_aware_network_is_left_as_plain_steps_leave_it(method: st
         torch.manual_seed(0)
         model: nn.Module = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
         model.qconfig = get_default_qat_qconfig("fbgemm")  # type: ignore[assignment]
-        with pytest.warns(DeprecationWarning):
+        with pytest.warns(DeprecationWarning, match="torch.ao.quantization"):
             model = prepare_qat(model.train())
         x = torch.randn(6, 4)
         base = SGD(model.parameters(), lr=0.0)
@@ -262,7 +262,7 @@ def test_a_quantisation_aware_network_is_left_as_plain_steps_leave_it(method: st
                 model(x).square().mean().backward()
                 optimizer.step()
             else:
-                optimizer.step(lambda: model(x).square().mean())
+                optimizer.step(lambda model=model, x=x: model(x).square().mean())
         ends.append(dict(model.named_buffers()))
     if "smoothout" not in method:
         torch.testing.assert_close(ends[1], ends[0], rtol=0, atol=0)
@@ -336,7 +336,7 @@ def test_modules_that_cannot_be_found_are_given() -> None:
 
 
 def test_noise_that_torch_does_not_own_is_drawn_outside() -> None:
-    """The way that the documentation gives: every evaluation sees the same batch, and NumPy draws once a step."""
+    """As the documentation says: all evaluations see the same batch, and NumPy draws once a step."""
     model, random, reference = nn.Linear(2, 1), np.random.default_rng(0), np.random.default_rng(0)
     optimizer = SALR(SGD(model.parameters(), lr=0.1))
     for _ in range(3):

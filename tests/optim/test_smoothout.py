@@ -12,7 +12,7 @@ from tests.helpers.optim import Flat, assert_same
 @pytest.mark.parametrize("base", [SGD, Adam])
 @pytest.mark.parametrize("adaptive", [False, True])
 def test_a_trajectory_is_the_twins(adaptive: bool, base: type[SGD | Adam]) -> None:
-    """The gradient is taken at θ + u, θ itself is not moved by u, and the noise is what the generator gives, tensor by tensor."""
+    """The gradient is that at θ + u, and the noise is what the generator gives, tensor by tensor."""
     fast, slow = Flat(), Flat()
     radius, rate = 0.2, 0.1
     optimizer = SmoothOut(base(fast.model.parameters(), lr=rate), radius, adaptive)
