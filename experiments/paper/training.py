@@ -99,6 +99,8 @@ def train_tables(request: TableRequest) -> ExitCode:
             print(estimate(left, _seconds_a_call(left), request.jobs), flush=True)
         return ExitCode.FINISHED
     results = Path(cells[0].config.results)
+    if local and left:
+        _check_devices(left)
     check_writable(results)
     codes = []
     if left:
@@ -114,6 +116,14 @@ def train_tables(request: TableRequest) -> ExitCode:
     chosen = (request.numbers, request.preset, request.overrides)
     missing = make_report(*chosen, results, request.chosen_networks)
     return worst([*codes, ExitCode.FAILED if missing else ExitCode.FINISHED])
+
+
+def _check_devices(plans: Sequence[CellPlan]) -> None:
+    """Raise ``ValueError`` before anything is made on disk if this machine lacks a chosen device."""
+    from experiments.build import device_of  # loads torch
+
+    for each in plans:
+        device_of(each.config)
 
 
 def _train(plans: Sequence[CellPlan]) -> list[ExitCode]:

@@ -41,7 +41,7 @@ def test_every_seed_is_trained_once_and_summed_up(tmp_path: Path, capsys: pytest
     accuracies = [(run.read_json("summary.json") or {})["test_accuracy"] for run in records.values()]
     table = first.out.splitlines()[-2:]
     assert table[0].startswith("cell ")
-    assert table[0].endswith("mean   std  n  epochs  gradient calls  seconds a run  others")
+    assert table[0].endswith("mean   std  n  epochs  gradient calls  seconds per run  others")
     assert f"{sum(accuracies) / 2:.2f}" in table[1]
     assert f"{abs(accuracies[0] - accuracies[1]) / 2**0.5:.2f}" in table[1]
 
