@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from salr.closures.side_state import SideState
 from salr.closures.snapshot import Snapshot, owned
-from salr.closures.vectors import copy_into, local
+from salr.closures.vectors import copy_into, each_once, local
 
 Closure = Callable[[], Tensor]
 
@@ -103,7 +103,7 @@ class Evaluation:
                 f"the closure is {closure!r}; expected a function without arguments that returns the loss"
             )
         self.closure = closure
-        self._all = list(dict.fromkeys(parameters))
+        self._all = each_once(parameters)
         self.parameters = [parameter for parameter in self._all if parameter.requires_grad]
         self.measures_only = False
         """Whether even the first evaluation belongs to a measurement, and to no step."""
@@ -180,8 +180,12 @@ class Evaluation:
 
     def gradients(self) -> tuple[list[Tensor], list[Tensor]]:
         """Return the parameters that have a gradient, and the gradients. Unused parameters have none."""
-        pairs = [(parameter, parameter.grad) for parameter in self.parameters if parameter.grad is not None]
-        return [parameter for parameter, _ in pairs], [gradient for _, gradient in pairs]
+        used, gradients = [], []
+        for parameter in self.parameters:
+            if (gradient := parameter.grad) is not None:
+                used.append(parameter)
+                gradients.append(gradient)
+        return used, gradients
 
     @contextmanager
     def without_trace(self, shared_noise: bool = True) -> Iterator[Tensor]:
@@ -329,21 +333,15 @@ class Evaluation:
                 parameter.grad = gradient
 
     def _gradient(self) -> Tensor:
-        for (
-            parameter
-        ) in self._all:  # also what has been frozen with a gradient, which the base would use again
+        # Also what has been frozen with a gradient, which the base would use again.
+        for parameter in self._all:
             parameter.grad = None
-        if self._on_accumulated:
-            for parameter, gradient in self.accumulated:
-                parameter.grad = gradient.clone()
-        given = [parameter.grad for parameter in self.parameters]
-        changes = [_changes(gradient) for gradient in given]
+        given = self._place_accumulated() if self._on_accumulated else []
         with torch.enable_grad():
             loss = self._call()
+            untouched = {id(p) for p, gradient in given if p.grad is gradient and _changes(gradient) == 0}
             self._closure_calls_backward = any(
-                parameter.grad is not None
-                and (parameter.grad is not gradient or _changes(gradient) != before)
-                for parameter, gradient, before in zip(self.parameters, given, changes, strict=True)
+                parameter.grad is not None and id(parameter) not in untouched for parameter in self.parameters
             )
             if loss is None:
                 raise NoGradient(None, self._on_accumulated)
@@ -351,13 +349,16 @@ class Evaluation:
                 if not loss.requires_grad:
                     raise NoGradient(loss.detach(), self._on_accumulated)
                 loss.backward()
-        for parameter in self.parameters:
-            if parameter.grad is not None and parameter.grad.layout is not torch.strided:
-                raise ValueError(
-                    f"a parameter of shape {tuple(parameter.shape)} has a {parameter.grad.layout} gradient; "
-                    "expected dense ones (for an embedding: sparse=False)"
-                )
+        if self._replay is None:
+            _refuse_sparse(self.parameters)
         return loss.detach()
+
+    def _place_accumulated(self) -> list[tuple[Tensor, Tensor]]:
+        """Give the parameters copies of their gradients from before the step. Return them by parameter."""
+        given = [(parameter, gradient.clone()) for parameter, gradient in self.accumulated]
+        for parameter, gradient in given:
+            parameter.grad = gradient
+        return given
 
     def _call(self, measuring: bool = False) -> Tensor | None:
         side = self._side
@@ -399,9 +400,18 @@ class Evaluation:
         ]
 
 
-def _changes(gradient: Tensor | None) -> int:
+def _refuse_sparse(parameters: list[Tensor]) -> None:
+    for parameter in parameters:
+        if (gradient := parameter.grad) is not None and gradient.layout is not torch.strided:
+            raise ValueError(
+                f"a parameter of shape {tuple(parameter.shape)} has a {gradient.layout} gradient; "
+                "expected dense ones (for an embedding: sparse=False)"
+            )
+
+
+def _changes(gradient: Tensor) -> int:
     """Return how often torch has counted a change of a gradient."""
-    return 0 if gradient is None else local(gradient)._version
+    return local(gradient)._version
 
 
 def _arose_in_differentiation(error: BaseException) -> bool:

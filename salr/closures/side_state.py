@@ -105,13 +105,11 @@ class SideState:
             noise: include the generators.
         """
         snapshot = self.noise() if noise else Snapshot()
-        for module in self.modules:
-            self._add_buffers(snapshot, module)
+        spots = self._add_buffers(snapshot, self.modules)
         for module, name in self._attributes:
-            self._add_name(snapshot, vars(module), name, id(module))
-        for place in self._written:
-            if (tensor := place.tensor()) is not None:
-                snapshot.add_values(Spot(tensor))
+            spots += self._add_name(snapshot, vars(module), name, id(module))
+        tensors = [place.tensor() for place in self._written]
+        snapshot.add_values(spots + [Spot(tensor) for tensor in tensors if tensor is not None])
         return snapshot
 
     def noise(self) -> Snapshot:
@@ -170,20 +168,20 @@ class SideState:
                 if hasattr(child, "_infer_parameters"):  # a lazy module makes its buffers before this hook
                     handles.append(child.register_forward_pre_hook(made))
                 for snapshot in targets:
-                    self._add_buffers(snapshot, child)
+                    snapshot.add_values(self._add_buffers(snapshot, [child]))
                     snapshot.extend_gradients_aside(
                         parameter for parameter in child.parameters(recurse=False) if id(parameter) not in own
                     )
 
         def made(module: nn.Module, _arguments: object) -> None:
             for snapshot in targets:
-                self._add_buffers(snapshot, module)
+                snapshot.add_values(self._add_buffers(snapshot, [module]))
 
         def registered(module: nn.Module, name: str, buffer: Tensor | None) -> None:
             # The name stays, for the module may not register it twice. Its values go back to these.
             if buffer is not None and bound(module._buffers, name) is MISSING and not is_lazy(buffer):
                 for snapshot in targets:
-                    snapshot.add_values(Spot(buffer))
+                    snapshot.add_values([Spot(buffer)])
 
         writes = Writes(targets, known={storage for t in self.parameters for storage in storages(t)})
         handles = [
@@ -218,23 +216,26 @@ class SideState:
                     self._followers.add((id(child), name))
         return new
 
-    def _add_buffers(self, snapshot: Snapshot, module: nn.Module) -> None:
-        for name, _ in module._buffers.items():  # noqa: PERF102  (a scripted module's have no keys())
-            if not self._followers or (id(module), name) not in self._followers:
-                self._add_name(snapshot, module._buffers, name, id(module))
+    def _add_buffers(self, snapshot: Snapshot, modules: "Iterable[nn.Module]") -> list[Spot]:
+        """Add what the names of buffers stand for. Return where their values are."""
+        spots = []
+        for module in modules:
+            for name, _ in module._buffers.items():  # noqa: PERF102  (a scripted module's have no keys())
+                if not self._followers or (id(module), name) not in self._followers:
+                    spots += self._add_name(snapshot, module._buffers, name, id(module))
+        return spots
 
-    def _add_name(self, snapshot: Snapshot, namespace: dict[str, Any], name: str, owner: int) -> None:
-        """Add what a name stands for, with the values of the tensors in it."""
+    def _add_name(self, snapshot: Snapshot, namespace: dict[str, Any], name: str, owner: int) -> list[Spot]:
+        """Add what a name stands for. Return where the values of the tensors in it are."""
         value = bound(namespace, name)
         snapshot.add_binding(namespace, name, value)
-        spot = self._spots.get((owner, name))
-        if spot is not None and spot.tensor is value and spot.is_current():
-            snapshot.add_values(spot)
-            return
-        for tensor in tensors_in(value):
-            snapshot.add_values(spot := Spot(tensor))
-        if spot is not None and spot.tensor is value:
-            self._spots[owner, name] = spot
+        known = self._spots.get((owner, name))
+        if known is not None and known.tensor is value and known.is_current():
+            return [known]
+        spots = [Spot(tensor) for tensor in tensors_in(value)]
+        if isinstance(value, Tensor) and spots:
+            (self._spots[owner, name],) = spots
+        return spots
 
     def _conclude(
         self, writes: Writes, before: dict[nn.Module, dict[str, object]], targets: list[Snapshot]
@@ -252,8 +253,7 @@ class SideState:
                     self._attributes.append((module, name))
                     for snapshot in targets if name in attributes else ():
                         snapshot.add_binding(vars(module), name, value)
-                        for tensor in tensors_in(value):
-                            snapshot.add_values(Spot(tensor))
+                        snapshot.add_values(Spot(tensor) for tensor in tensors_in(value))
         gradients = [p.grad for p in (*self.parameters, *self.others()) if p.grad is not None]
         taken = {storage for gradient in gradients for storage in storages(gradient)}
         known = {region(t) for module in self.modules for t in module._buffers.values() if t is not None}

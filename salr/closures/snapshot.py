@@ -1,6 +1,7 @@
 """Values and bindings of tensors and the states of generators, as they were at one moment."""
 
 from collections.abc import Callable, Iterable, MutableMapping
+from itertools import compress
 from typing import Any
 
 import torch
@@ -11,6 +12,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from salr.closures.vectors import local
 
+CPU = torch.device("cpu")
+TIMES_ONE = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32)
+"""Types whose values come out of a multiplication by 1 bit for bit."""
 MISSING = object()
 """Stands for an attribute that is not there."""
 
@@ -26,8 +30,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self._bindings: list[Binding] = []
-        self._spots: list[Spot] = []
-        self._copies: list[Tensor] = []
+        self._values: list[_Values] = []
         self._generators: list[tuple[Generator | torch.device, Tensor]] = []
         self._gradients: dict[int, tuple[Tensor, Tensor | None]] | None = None
 
@@ -36,7 +39,7 @@ class Snapshot:
 
         Nothing waits for a device.
         """
-        self._generators.append((torch.device("cpu"), torch.get_rng_state()))
+        self._generators.append((CPU, torch.get_rng_state()))
         for device in devices:
             if device.type not in ("cpu", "meta"):
                 state = torch.get_device_module(device).get_rng_state(device)
@@ -50,10 +53,13 @@ class Snapshot:
         """Add what a name stands for, without the values of the tensors in it."""
         self._bindings.append((namespace, name, value))
 
-    def add_values(self, spot: "Spot") -> None:
-        """Add the values of a tensor."""
-        self._spots.append(spot)
-        self._copies.append((spot.place if spot.plain else spot.tensor.detach()).clone())
+    def add_values(self, spots: "Iterable[Spot]") -> None:
+        """Add the values of tensors."""
+        groups: dict[torch.dtype | None, list[Spot]] = {}
+        for spot in spots:
+            groups.setdefault(spot.place.dtype if spot.plain else None, []).append(spot)
+        for dtype, group in groups.items():
+            self._values.append(_Values(dtype, group))
 
     def set_gradients_aside(self, parameters: Iterable[Tensor]) -> None:
         """Add the gradients of parameters and set them to None."""
@@ -71,7 +77,7 @@ class Snapshot:
     def holds(self, tensor: Tensor) -> bool:
         """Return whether the values of the same part of memory have been added."""
         wanted = region(tensor)
-        return any(region(spot.tensor) == wanted for spot in self._spots)
+        return any(region(spot.tensor) == wanted for values in self._values for spot in values.spots)
 
     def forget_bindings(self, wrong: Callable[[object], bool]) -> None:
         """Leave out the bindings that have changed since, and whose present value is ``wrong``."""
@@ -84,10 +90,8 @@ class Snapshot:
     def forget_values(self, tensor: Tensor) -> None:
         """Leave out the values of a part of memory."""
         wrong = region(tensor)
-        kept = [
-            pair for pair in zip(self._spots, self._copies, strict=True) if region(pair[0].tensor) != wrong
-        ]
-        self._spots, self._copies = [spot for spot, _ in kept], [copy for _, copy in kept]
+        for values in self._values:
+            values.keep([region(spot.tensor) != wrong for spot in values.spots])
 
     def restore(self, noise: bool = True) -> None:
         """Put everything back.
@@ -100,8 +104,8 @@ class Snapshot:
         for namespace, name, value in self._bindings:
             if bound(namespace, name) is not value and value is not MISSING:
                 namespace[name] = value
-        if self._spots:
-            self._restore_values()
+        for values in self._values:
+            values.restore()
         for parameter, gradient in (self._gradients or {}).values():
             parameter.grad = gradient
 
@@ -114,20 +118,38 @@ class Snapshot:
             else:
                 torch.get_device_module(generator).set_rng_state(state, generator)
 
-    def _restore_values(self) -> None:
-        plain: dict[torch.dtype, tuple[list[Tensor], list[Tensor]]] = {}
+
+class _Values:
+    """The values of tensors of one type, which are copied together."""
+
+    def __init__(self, dtype: torch.dtype | None, spots: "list[Spot]") -> None:
+        self.spots, self._plain = spots, dtype is not None
+        if not self._plain:
+            self._places = [spot.tensor for spot in spots]
+            self._copies = [spot.tensor.detach().clone() for spot in spots]
+            return
+        self._places = [spot.place for spot in spots]
+        if dtype in TIMES_ONE:
+            self._copies = list(torch._foreach_mul(self._places, 1))  # one call for all of them
+        else:
+            self._copies = [place.clone() for place in self._places]
+
+    def keep(self, which: list[bool]) -> None:
+        self.spots = list(compress(self.spots, which))
+        self._places = list(compress(self._places, which))
+        self._copies = list(compress(self._copies, which))
+
+    def restore(self) -> None:
         with torch.no_grad():
-            for spot, copy in zip(self._spots, self._copies, strict=True):
-                if not spot.plain:
-                    spot.tensor.copy_(copy)
-                    continue
+            if not self._plain:
+                for place, values in zip(self._places, self._copies, strict=True):
+                    place.copy_(values)
+                return
+            for spot in self.spots:
                 if not spot.is_current():
                     spot.shard.data = spot.as_it_was
-                places, copies = plain.setdefault(copy.dtype, ([], []))
-                places.append(spot.place)
-                copies.append(copy)
-            for places, copies in plain.values():
-                torch._foreach_copy_(places, copies)
+            if self._places:
+                torch._foreach_copy_(self._places, self._copies)
 
 
 class Spot:

@@ -11,10 +11,15 @@ HALF = (torch.float16, torch.bfloat16)
 
 def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Return the parameters that require a gradient, each once. Raises ``ValueError`` if there are none."""
-    found = list(dict.fromkeys(parameter for parameter in parameters if parameter.requires_grad))
+    found = each_once(parameter for parameter in parameters if parameter.requires_grad)
     if not found:
         raise ValueError("no parameter requires a gradient; expected at least one that does")
     return found
+
+
+def each_once(tensors: Iterable[Tensor]) -> list[Tensor]:
+    """Return the tensors in their order, each once. (A tensor's own hash is slow.)"""
+    return list({id(tensor): tensor for tensor in tensors}.values())
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -73,7 +73,7 @@ class Writes(TorchDispatchMode):
         self.tensors.append(whole)
         for snapshot in self._snapshots:
             if not snapshot.holds(whole):
-                snapshot.add_values(Spot(whole))
+                snapshot.add_values([Spot(whole)])
 
 
 def storages(value: object) -> list[int]:

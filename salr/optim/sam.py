@@ -13,7 +13,7 @@ from salr.closures import Evaluation
 from salr.closures.snapshot import Snapshot
 from salr.closures.vectors import add_scaled, copy_into, local, total_norm
 from salr.optim.stand_in import on_the_optimizer
-from salr.optim.wrapper import Wrapper
+from salr.optim.wrapper import Wrapper, leave_gradients
 
 
 @dataclass
@@ -131,7 +131,7 @@ class SAM(Wrapper):
             )
         self._return()
         self.base.step()
-        self._leave_gradients()
+        leave_gradients(self.parameters)
         if zero_grad:
             super().zero_grad()
         self._noise = self._side.noise()

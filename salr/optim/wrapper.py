@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from salr.closures import Closure, Evaluation, SideState
 from salr.closures.evaluation import NoGradient
-from salr.closures.vectors import HALF
+from salr.closures.vectors import HALF, each_once
 from salr.optim.kept import KeptStep
 from salr.optim.stand_in import on_the_optimizer
 
@@ -134,7 +134,7 @@ class Wrapper(Optimizer):
     @property
     def parameters(self) -> list[Tensor]:
         """All parameters of all groups, in order, each once."""
-        return list(dict.fromkeys(parameter for group in self.param_groups for parameter in group["params"]))
+        return each_once(parameter for group in self.base.param_groups for parameter in group["params"])
 
     @property
     def measuring(self) -> bool:
@@ -200,20 +200,21 @@ class Wrapper(Optimizer):
             else:
                 with self._kept_on_failure():
                     self._step_on_gradients()
-            self._leave_gradients()
+            leave_gradients(self.parameters)
             return None
         if isinstance(closure, Evaluation):  # of a wrapper around this one, or of a trainer
             with self._kept_on_failure():
                 return self._step(closure)
-        evaluation = Evaluation(closure, self.parameters, advance, self._side)
-        evaluation.accumulated = self._fresh_gradients()
+        parameters = self.parameters
+        evaluation = Evaluation(closure, parameters, advance, self._side)
+        evaluation.accumulated = _fresh_gradients(parameters)
         try:
             with self._kept_on_failure():
                 loss = self._step(evaluation)
         except BaseException:
             evaluation.undo()
             raise
-        self._leave_gradients()
+        leave_gradients(parameters)
         return loss
 
     def _step(self, evaluation: Evaluation) -> Tensor:
@@ -309,16 +310,6 @@ class Wrapper(Optimizer):
         pairs = zip(parameters, gradients, strict=True)
         return [-gradient if id(parameter) in maximised else gradient for parameter, gradient in pairs]
 
-    def _fresh_gradients(self) -> list[tuple[Tensor, Tensor]]:
-        """Return the parameters with a gradient that the last step has not left there, and the gradients."""
-        pairs = [(parameter, parameter.grad) for parameter in self.parameters if parameter.requires_grad]
-        return [(p, g) for p, g in pairs if g is not None and getattr(g, LEFT, None) != g._version]
-
-    def _leave_gradients(self) -> None:
-        for parameter in self.parameters:
-            if parameter.grad is not None:
-                setattr(parameter.grad, LEFT, parameter.grad._version)
-
     def _fills_its_state(self) -> bool:
         """Return whether this is torch.distributed.checkpoint's step to fill an empty state:
 
@@ -389,6 +380,24 @@ class Wrapper(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._side = SideState(self.parameters, getattr(self, "modules", ()))
+
+
+def _fresh_gradients(parameters: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
+    """Return the parameters with a gradient that the last step has not left there, and the gradients."""
+    return [
+        (parameter, gradient)
+        for parameter in parameters
+        if (gradient := parameter.grad) is not None
+        and parameter.requires_grad
+        and getattr(gradient, LEFT, None) != gradient._version
+    ]
+
+
+def leave_gradients(parameters: list[Tensor]) -> None:
+    """Mark the gradients as what a step has left, so that the next one does not take them for fresh."""
+    for parameter in parameters:
+        if (gradient := parameter.grad) is not None:
+            setattr(gradient, LEFT, gradient._version)
 
 
 def _split(state: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
