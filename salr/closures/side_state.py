@@ -13,7 +13,7 @@ from torch.nn.modules.module import (
 )
 from torch.nn.parameter import is_lazy
 
-from salr.closures.snapshot import MISSING, Place, Snapshot, Spot, bound, region, tensors_in
+from salr.closures.snapshot import MISSING, Place, Plan, Snapshot, Spot, bound, region, tensors_in
 from salr.closures.vectors import local
 from salr.closures.writes import Writes, storages
 
@@ -74,7 +74,8 @@ class SideState:
         self._attributes: list[tuple[nn.Module, str]] = []
         self._written: list[Place] = []
         self._generators: list[Generator] = []
-        self._spots: dict[tuple[int, str], Spot] = {}  # of the last snapshot, by module and name
+        self._plan: Plan | None = None  # of the last snapshot
+        self._planned_buffers = 0
         self._open: list[Snapshot] = []  # those that what is found from now on belongs to
         for module in [modules] if isinstance(modules, nn.Module) else modules:
             self._add(module)
@@ -105,11 +106,17 @@ class SideState:
             noise: include the generators.
         """
         snapshot = self.noise() if noise else Snapshot()
-        spots = self._add_buffers(snapshot, self.modules)
-        for module, name in self._attributes:
-            spots += self._add_name(snapshot, vars(module), name, id(module))
+        buffers = sum(len(module._buffers) for module in self.modules)
+        if self._plan is not None and buffers == self._planned_buffers and self._plan.is_current():
+            snapshot.follow(self._plan)
+        else:
+            spots = self._add_buffers(snapshot, self.modules)
+            for module, name in self._attributes:
+                spots += self._add_name(snapshot, vars(module), name)
+            snapshot.add_values(spots)
+            self._plan, self._planned_buffers = snapshot.plan(), buffers
         tensors = [place.tensor() for place in self._written]
-        snapshot.add_values(spots + [Spot(tensor) for tensor in tensors if tensor is not None])
+        snapshot.add_values(Spot(tensor) for tensor in tensors if tensor is not None)
         return snapshot
 
     def noise(self) -> Snapshot:
@@ -216,31 +223,26 @@ class SideState:
                     self._followers.add((id(child), name))
         return new
 
-    def _add_buffers(self, snapshot: Snapshot, modules: "Iterable[nn.Module]") -> list[Spot]:
+    def _add_buffers(self, snapshot: Snapshot, modules: Iterable[nn.Module]) -> list[Spot]:
         """Add what the names of buffers stand for. Return where their values are."""
         spots = []
         for module in modules:
             for name, _ in module._buffers.items():  # noqa: PERF102  (a scripted module's have no keys())
                 if not self._followers or (id(module), name) not in self._followers:
-                    spots += self._add_name(snapshot, module._buffers, name, id(module))
+                    spots += self._add_name(snapshot, module._buffers, name)
         return spots
 
-    def _add_name(self, snapshot: Snapshot, namespace: dict[str, Any], name: str, owner: int) -> list[Spot]:
+    def _add_name(self, snapshot: Snapshot, namespace: dict[str, Any], name: str) -> list[Spot]:
         """Add what a name stands for. Return where the values of the tensors in it are."""
         value = bound(namespace, name)
         snapshot.add_binding(namespace, name, value)
-        known = self._spots.get((owner, name))
-        if known is not None and known.tensor is value and known.is_current():
-            return [known]
-        spots = [Spot(tensor) for tensor in tensors_in(value)]
-        if isinstance(value, Tensor) and spots:
-            (self._spots[owner, name],) = spots
-        return spots
+        return [Spot(tensor) for tensor in tensors_in(value)]
 
     def _conclude(
         self, writes: Writes, before: dict[nn.Module, dict[str, object]], targets: list[Snapshot]
     ) -> None:
         """Sort what has been watched into what later evaluations are expected to change."""
+        self._plan = None
         for snapshot in targets:
             # functional_call puts other tensors in place of a module's buffers for one call; they are back
             # already.

@@ -30,7 +30,7 @@ class Snapshot:
 
     def __init__(self) -> None:
         self._bindings: list[Binding] = []
-        self._values: list[_Values] = []
+        self._values: list[tuple[_Group, list[Tensor]]] = []
         self._generators: list[tuple[Generator | torch.device, Tensor]] = []
         self._gradients: dict[int, tuple[Tensor, Tensor | None]] | None = None
 
@@ -55,11 +55,21 @@ class Snapshot:
 
     def add_values(self, spots: "Iterable[Spot]") -> None:
         """Add the values of tensors."""
-        groups: dict[torch.dtype | None, list[Spot]] = {}
+        by_type: dict[torch.dtype | None, list[Spot]] = {}
         for spot in spots:
-            groups.setdefault(spot.place.dtype if spot.plain else None, []).append(spot)
-        for dtype, group in groups.items():
-            self._values.append(_Values(dtype, group))
+            by_type.setdefault(spot.place.dtype if spot.plain else None, []).append(spot)
+        for dtype, alike in by_type.items():
+            group = _Group(dtype, alike)
+            self._values.append((group, group.copies()))
+
+    def plan(self) -> "Plan":
+        """Return what another snapshot of the same tensors needs."""
+        return Plan(self._bindings, [group for group, _ in self._values])
+
+    def follow(self, plan: "Plan") -> None:
+        """Add what another snapshot has added, as it is now."""
+        self._bindings = plan.bindings
+        self._values = [(group, group.copies()) for group in plan.groups]
 
     def set_gradients_aside(self, parameters: Iterable[Tensor]) -> None:
         """Add the gradients of parameters and set them to None."""
@@ -77,7 +87,7 @@ class Snapshot:
     def holds(self, tensor: Tensor) -> bool:
         """Return whether the values of the same part of memory have been added."""
         wanted = region(tensor)
-        return any(region(spot.tensor) == wanted for values in self._values for spot in values.spots)
+        return any(region(spot.tensor) == wanted for group, _ in self._values for spot in group.spots)
 
     def forget_bindings(self, wrong: Callable[[object], bool]) -> None:
         """Leave out the bindings that have changed since, and whose present value is ``wrong``."""
@@ -89,9 +99,11 @@ class Snapshot:
 
     def forget_values(self, tensor: Tensor) -> None:
         """Leave out the values of a part of memory."""
-        wrong = region(tensor)
-        for values in self._values:
-            values.keep([region(spot.tensor) != wrong for spot in values.spots])
+        wrong, kept = region(tensor), []
+        for group, copies in self._values:
+            which = [region(spot.tensor) != wrong for spot in group.spots]
+            kept.append((_Group(group.dtype, compress(group.spots, which)), list(compress(copies, which))))
+        self._values = kept
 
     def restore(self, noise: bool = True) -> None:
         """Put everything back.
@@ -104,8 +116,8 @@ class Snapshot:
         for namespace, name, value in self._bindings:
             if bound(namespace, name) is not value and value is not MISSING:
                 namespace[name] = value
-        for values in self._values:
-            values.restore()
+        for group, copies in self._values:
+            group.restore(copies)
         for parameter, gradient in (self._gradients or {}).values():
             parameter.grad = gradient
 
@@ -119,37 +131,44 @@ class Snapshot:
                 torch.get_device_module(generator).set_rng_state(state, generator)
 
 
-class _Values:
-    """The values of tensors of one type, which are copied together."""
+class _Group:
+    """Tensors of one type, which are copied together, or (``dtype`` None) tensors copied one by one."""
 
-    def __init__(self, dtype: torch.dtype | None, spots: "list[Spot]") -> None:
-        self.spots, self._plain = spots, dtype is not None
-        if not self._plain:
-            self._places = [spot.tensor for spot in spots]
-            self._copies = [spot.tensor.detach().clone() for spot in spots]
-            return
-        self._places = [spot.place for spot in spots]
-        if dtype in TIMES_ONE:
-            self._copies = list(torch._foreach_mul(self._places, 1))  # one call for all of them
-        else:
-            self._copies = [place.clone() for place in self._places]
+    def __init__(self, dtype: torch.dtype | None, spots: "Iterable[Spot]") -> None:
+        self.dtype, self.spots = dtype, list(spots)
+        self._places = [spot.place if dtype is not None else spot.tensor for spot in self.spots]
 
-    def keep(self, which: list[bool]) -> None:
-        self.spots = list(compress(self.spots, which))
-        self._places = list(compress(self._places, which))
-        self._copies = list(compress(self._copies, which))
+    def copies(self) -> list[Tensor]:
+        """Return copies of the present values."""
+        if self.dtype in TIMES_ONE and self._places:
+            return list(torch._foreach_mul(self._places, 1))  # one call for all of them
+        return [place.detach().clone() for place in self._places]
 
-    def restore(self) -> None:
+    def restore(self, copies: list[Tensor]) -> None:
+        """Put shapes, memory and values back."""
         with torch.no_grad():
-            if not self._plain:
-                for place, values in zip(self._places, self._copies, strict=True):
+            if self.dtype is None:
+                for place, values in zip(self._places, copies, strict=True):
                     place.copy_(values)
                 return
             for spot in self.spots:
                 if not spot.is_current():
                     spot.shard.data = spot.as_it_was
             if self._places:
-                torch._foreach_copy_(self._places, self._copies)
+                torch._foreach_copy_(self._places, copies)
+
+
+class Plan:
+    """The names and tensors of a snapshot, without their values."""
+
+    def __init__(self, bindings: list[Binding], groups: list[_Group]) -> None:
+        self.bindings, self.groups = bindings, groups
+
+    def is_current(self) -> bool:
+        """Return whether the names stand for the same tensors, and these have the same shapes and memory."""
+        return all(bound(namespace, name) is value for namespace, name, value in self.bindings) and all(
+            spot.is_current() for group in self.groups for spot in group.spots
+        )
 
 
 class Spot:

@@ -218,15 +218,8 @@ class SALR(Wrapper):
             raise ValueError("no parameter has a gradient; expected loss.backward() before the measurement")
         return self.sharpness_measure.from_gradients(gradients)
 
-    @contextmanager
-    def _kept_on_failure(self) -> Iterator[None]:
-        before = dict(vars(self.sharpness_measure))
-        try:
-            with super()._kept_on_failure():
-                yield
-        except BaseException:
-            vars(self.sharpness_measure).update(before)
-            raise
+    def _own_namespaces(self) -> list[dict[str, Any]]:
+        return [*super()._own_namespaces(), vars(self.sharpness_measure)]
 
     def _take(self, sharpness: Tensor) -> None:
         """Take in a measurement: the newest Ŝ, the history and the factor follow from it."""

@@ -2,8 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -194,28 +193,30 @@ class Wrapper(Optimizer):
         Raises:
             TypeError: there is no closure, and the method needs one.
         """
-        if closure is None:
-            if self._fills_its_state():
-                self.base.step()
-            else:
-                with self._kept_on_failure():
-                    self._step_on_gradients()
-            leave_gradients(self.parameters)
-            return None
-        if isinstance(closure, Evaluation):  # of a wrapper around this one, or of a trainer
-            with self._kept_on_failure():
-                return self._step(closure)
-        parameters = self.parameters
-        evaluation = Evaluation(closure, parameters, advance, self._side)
-        evaluation.accumulated = _fresh_gradients(parameters)
+        parameters, own, evaluation = self.parameters, self._own_attributes(), None
         try:
-            with self._kept_on_failure():
+            if closure is None:
+                loss = self._step_without_closure()
+            elif isinstance(closure, Evaluation):  # of a wrapper around this one, or of a trainer
+                return self._step(closure)
+            else:
+                evaluation = Evaluation(closure, parameters, advance, self._side)
+                evaluation.accumulated = _fresh_gradients(parameters)
                 loss = self._step(evaluation)
         except BaseException:
-            evaluation.undo()
+            _put_back(own)
+            if evaluation is not None:
+                evaluation.undo()
             raise
         leave_gradients(parameters)
         return loss
+
+    def _step_without_closure(self) -> Tensor | None:
+        if self._fills_its_state():
+            self.base.step()
+        else:
+            self._step_on_gradients()
+        return None
 
     def _step(self, evaluation: Evaluation) -> Tensor:
         return self._step_base(evaluation, lambda: self._gradient(evaluation))
@@ -287,15 +288,12 @@ class Wrapper(Optimizer):
             self._warned |= {message}
             warnings.warn(f"{type(self).__name__}: {message}", stacklevel=2)
 
-    @contextmanager
-    def _kept_on_failure(self) -> Iterator[None]:
-        """Put the wrapper's own state back if what is within raises."""
-        before = dict(vars(self))
-        try:
-            yield
-        except BaseException:
-            vars(self).update(before)
-            raise
+    def _own_namespaces(self) -> list[dict[str, Any]]:
+        """Return the attributes that are put back if a step or a load fails."""
+        return [vars(self)]
+
+    def _own_attributes(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        return [(namespace, dict(namespace)) for namespace in self._own_namespaces()]
 
     def _minimised(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
         """Return the gradients of what the base minimises: of −f if its group is to maximise f."""
@@ -359,17 +357,24 @@ class Wrapper(Optimizer):
         own, rest = _split(state, type(self).__name__)
         if not isinstance(self.base, Wrapper):
             _refuse_other_wrappers(rest, type(self).__name__)
-        with self._kept_on_failure():
-            try:
-                self._load_own_state(own)
-            except LOADING as error:
-                raise ValueError(
-                    f"the state of {type(self).__name__} is damaged ({type(error).__name__}: {error}); "
-                    "expected what state_dict() returns"
-                ) from error
+        attributes = self._own_attributes()
+        try:
+            self._load_own_state_or_refuse(own)
             self.base.load_state_dict(rest)
+        except BaseException:
+            _put_back(attributes)
+            raise
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
+
+    def _load_own_state_or_refuse(self, own: dict[str, Any]) -> None:
+        try:
+            self._load_own_state(own)
+        except LOADING as error:
+            raise ValueError(
+                f"the state of {type(self).__name__} is damaged ({type(error).__name__}: {error}); "
+                "expected what state_dict() returns"
+            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         # A scheduler puts a bound method over step; it belongs to the scheduler and cannot be pickled. Hooks
@@ -398,6 +403,11 @@ def leave_gradients(parameters: list[Tensor]) -> None:
     for parameter in parameters:
         if (gradient := parameter.grad) is not None:
             setattr(gradient, LEFT, gradient._version)
+
+
+def _put_back(attributes: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    for namespace, before in attributes:
+        namespace.update(before)
 
 
 def _split(state: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
