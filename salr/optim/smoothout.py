@@ -64,12 +64,13 @@ class SmoothOut(Wrapper):
     def _gradient(self, evaluation: Evaluation) -> Tensor:
         evaluation.begin()  # before the noise
         evaluation.discard()  # what SALR has taken at θ
-        if len(self._spared) != len(self.parameters):
+        parameters = self.parameters
+        if len(self._spared) != len(parameters):
             try:
                 self._spared = self._batch_norm_parameters(evaluation)
             except NoGradient:  # a batch that is skipped says nothing about the modules
                 return evaluation()
-        pairs = zip(self.parameters, self._spared, strict=True)
+        pairs = zip(parameters, self._spared, strict=True)
         perturbed = [parameter for parameter, spared in pairs if not spared and parameter.requires_grad]
         start = [local(parameter).clone() for parameter in perturbed]
         noise = self._noise(perturbed)
