@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -19,7 +20,9 @@ from tests.helpers.optim import equal
 
 pytest.importorskip("expecttest", reason="torch's test database needs it")
 
-from torch.testing._internal.common_optimizers import OptimizerInfo, optim_db
+# The import would forbid the whole process to set flags such as cudnn's, as torch's own tests want it.
+with patch.object(torch.backends, "disable_global_flags", lambda: None):
+    from torch.testing._internal.common_optimizers import OptimizerInfo, optim_db
 
 STEPS = 4
 NEVER_AGAIN = 10**6
