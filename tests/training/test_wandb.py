@@ -213,7 +213,8 @@ def test_the_sharpness_of_final_weights_is_uploaded(tmp_path: Path, trap: dict[s
     time.sleep(1.1)  # W&B names its folders by the second
     measure = [sys.executable, str(ROOT / "scripts" / "sharpness.py"), "--examples", "200"]
     folder = str(runs(results)[0].folder)
-    subprocess.run([*measure, folder], cwd=tmp_path, env={**os.environ, **trap}, check=True)
+    patient = {"WANDB__SERVICE_WAIT": "300", "WANDB_INIT_TIMEOUT": "300"}  # on a busy machine
+    subprocess.run([*measure, folder], cwd=tmp_path, env={**os.environ, **trap, **patient}, check=True)
     trained, measured = seen(results)
     assert trained.identity == measured.identity
     values = runs(results)[0].read_json("sharpness.json") or {}
