@@ -326,7 +326,7 @@ def _without_tensors(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[s
         # An entry that is empty now was not there: it would tell the base that its state had been made.
         if len(mine) < len(entry) or not entry:
             rest[index] = {key: value for key, value in entry.items() if key not in mine}
-    # torch.distributed.checkpoint keeps the parameters' names here, which have another order than the parameters.
+    # torch.distributed.checkpoint keeps the parameters' names here, in another order than the parameters.
     order = [index for group in groups for index in group.get("params", ())]
     by_name = {name: [each[index] for index in order if index in each] for name, each in tensors.items()}
     return {**state_dict, "state": rest}, by_name
