@@ -12,8 +12,8 @@ R = TypeVar("R")
 def on_the_optimizer(method: Callable[Concatenate[Self, P], R]) -> Callable[Concatenate[Self, P], R]:
     """Run a method that changes the optimizer on the optimizer itself, also if a stand-in is called.
 
-    Lightning's ``self.optimizers()`` returns a stand-in. It reads the optimizer's attributes, but what a method
-    sets would stay with the stand-in, and no step would see it.
+    Lightning's ``self.optimizers()`` returns a stand-in. It reads the optimizer's attributes, but what a
+    method sets would stay with the stand-in, and no step would see it.
 
     Args:
         method: a method of a :class:`salr.optim.Wrapper`.
