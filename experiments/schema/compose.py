@@ -141,7 +141,7 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 def _explain(error: BaseException, overrides: Sequence[str]) -> str:
     """Say which override caused the error, and what was probably meant."""
     parsed = [override for override in parse(overrides) if not override.key_or_group.startswith("hydra")]
-    # What the chosen files alone compose to has every key that a value can be set for.
+    # Composed without the values that are set, the chosen files have every key that can be set.
     composed = _compose([override.input_line for override in parsed if override.key_or_group in GROUPS])
     for override in parsed:
         node: Any = composed

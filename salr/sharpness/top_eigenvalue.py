@@ -1,4 +1,4 @@
-"""The Hessian's leading eigenvalue, by a power iteration that goes on from one measurement to the next."""
+"""The Hessian's leading eigenvalue, by a power iteration that continues from one measurement to the next."""
 
 from collections.abc import Mapping, Sequence
 
