@@ -103,10 +103,10 @@ def train_tables(request: TableRequest) -> ExitCode:
         _check_devices(left)
     check_writable(results)
     codes = []
-    if left:
-        codes = (
-            _train(left) if local else _launch(left, request.jobs, [*LAUNCHERS[request.launcher], *launching])
-        )
+    if left and local:
+        codes = _train(left)
+    elif left:
+        _launch(left, request.jobs, [*LAUNCHERS[request.launcher], *launching])
     codes.append(code_of(record.state() for each in plans for record in records_of(each.config)))
     if SHARPNESS_TABLE in request.numbers:
         measured = [cell for cell in cells if cell.published.table == SHARPNESS_TABLE]
@@ -136,12 +136,11 @@ def _train(plans: Sequence[CellPlan]) -> list[ExitCode]:
     return codes
 
 
-def _launch(plans: Sequence[CellPlan], jobs: int, launching: Sequence[str]) -> list[ExitCode]:
+def _launch(plans: Sequence[CellPlan], jobs: int, launching: Sequence[str]) -> None:
     """Hand all that is left to the launcher, in jobs of about equal cost."""
     seconds = _seconds_a_call(plans)
     print(estimate(plans, seconds, jobs), flush=True)
     launch([job.cells for job in cut(plans, seconds, jobs)], plans[0].config.results, launching)
-    return []
 
 
 def _seconds_a_call(plans: Sequence[CellPlan]) -> dict[Network, float]:
