@@ -41,7 +41,7 @@ class Trace:
         ``lr_factor`` with SALR, and equals ``lr`` without it. Only SALR has the others:
 
         - ``lr_factor``, the median over the iterations; ``lr_factor_low`` and ``lr_factor_high``, its 5 % and
-          95 % quantiles, linearly interpolated;
+          95 % quantiles, linearly interpolated; ``lr_factor_mean``;
         - ``sharpness``, the median of the epoch's finite measurements, or the newest value if there is none;
         - ``median_sharpness``, the running median of all valid measurements at the end of the epoch.
         """
@@ -57,6 +57,7 @@ class Trace:
             "lr_factor": factor,
             "lr_factor_low": low,
             "lr_factor_high": high,
+            "lr_factor_mean": float(factors.mean()),
             "sharpness": self._median_of_measured(sharpness),
             "median_sharpness": float(self._salr.median_sharpness),
         }

@@ -164,6 +164,7 @@ def test_every_row_agrees_with_numpy_on_what_each_step_left(name: str, tmp_path:
         assert row["lr_factor_low"] == pytest.approx(low)
         assert row["lr_factor"] == pytest.approx(middle)
         assert row["lr_factor_high"] == pytest.approx(high)
+        assert row["lr_factor_mean"] == pytest.approx(np.mean(factors))
         assert row["lr"] == pytest.approx(0.1 * 0.5**epoch)
         assert row["lr_effective"] == pytest.approx(0.1 * 0.5**epoch * middle)
     iterations = trained.run.read_json("iterations.json")

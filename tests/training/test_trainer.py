@@ -82,6 +82,7 @@ def test_each_epoch_has_every_metric(name: str, splits: tuple[str, ...], tmp_pat
     expected = EVERY | {f"{split}_{metric}" for split in splits for metric in ("loss", "accuracy")}
     if "SALR" in name:
         expected |= {"sharpness", "median_sharpness", "lr_factor", "lr_factor_low", "lr_factor_high"}
+        expected |= {"lr_factor_mean"}
     assert [set(row) for row in rows] == [expected] * 3
     assert [row["epoch"] for row in rows] == [1, 2, 3]
     assert [row["iteration"] for row in rows] == [4, 8, 12]
