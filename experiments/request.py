@@ -5,13 +5,15 @@ from collections.abc import Sequence
 from experiments.paper.tables import PRESETS, table_cells
 from experiments.schema import Cell, ConfigError, load
 from experiments.schema.overrides import check_choice, expand, parse
+from experiments.study.cells import NAME as STUDY
+from experiments.study.cells import Study
 
 
 def requested(words: Sequence[str], multirun: bool = False) -> list[Cell]:
     """Return the cells that the words ask for, all of them checked.
 
-    ``experiment=NAME`` stands for all cells of ``configs/experiment/NAME.yaml``; ``preset=NAME`` shortens
-    them. The other words are overrides of each cell.
+    ``experiment=NAME`` stands for all cells of ``configs/experiment/NAME.yaml``, of the study for those that
+    the records allow; ``preset=NAME`` shortens them. The other words are overrides of each cell.
 
     Args:
         words: ``name=value`` each.
@@ -40,6 +42,9 @@ def _cells(words: list[str]) -> list[Cell]:
             raise ConfigError(line)
         return [Cell(load(overrides), tuple(overrides))]
     check_choice("experiment", chosen["experiment"])
+    preset = chosen.get("preset", PRESETS[0])
+    if chosen["experiment"] == STUDY:
+        return [Cell(cell.config, cell.overrides) for cell in Study(preset, overrides).planned()]
     number = int(chosen["experiment"].removeprefix("table"))
-    cells = table_cells(number, chosen.get("preset", PRESETS[0]), overrides)
+    cells = table_cells(number, preset, overrides)
     return [Cell(cell.config, cell.overrides) for cell in cells]

@@ -58,10 +58,13 @@ def ball(loss: Loss, parameters: list[Any]) -> dict[str, float]:
     return {"ball": float(ball_sharpness(loss("train"), parameters, SETTINGS["ball_epsilon"]))}
 
 
-def hessian(loss: Loss, parameters: list[Any]) -> dict[str, float]:
-    largest = float(hessian_eigenvalues(loss("train"), parameters)[0])
-    trace, error = hessian_trace(loss("train"), parameters, SETTINGS["trace_samples"])
-    return {"hessian_top": largest, "hessian_trace": trace, "hessian_trace_error": error}
+def largest_eigenvalue(loss: Loss, parameters: list[Any]) -> dict[str, float]:
+    return {"hessian_top": float(hessian_eigenvalues(loss("train"), parameters)[0])}
+
+
+def trace(loss: Loss, parameters: list[Any]) -> dict[str, float]:
+    mean, error = hessian_trace(loss("train"), parameters, SETTINGS["trace_samples"])
+    return {"hessian_trace": mean, "hessian_trace_error": error}
 
 
 MEASURES: dict[str, tuple[str, tuple[str, ...], Callable[[Loss, list[Any]], dict[str, float]]]] = {
@@ -69,7 +72,8 @@ MEASURES: dict[str, tuple[str, tuple[str, ...], Callable[[Loss, list[Any]], dict
     "keskar": ("Keskar's φ", ("keskar_percent",), keskar),
     "sam": ("SAM's sharpness", ("sam",), sam),
     "ball": ("equation 2", ("ball",), ball),
-    "hessian": ("the Hessian", ("hessian_top", "hessian_trace", "hessian_trace_error"), hessian),
+    "hessian_top": ("the Hessian's largest eigenvalue", ("hessian_top",), largest_eigenvalue),
+    "hessian_trace": ("the Hessian's trace", ("hessian_trace", "hessian_trace_error"), trace),
 }
 """By name: a title, the entries of the record, and the measure."""
 

@@ -44,7 +44,7 @@ _ABOUT = {
     "model": "default mnistfc",
     "optimizer": "default sgd",
     "tracker": "default none",
-    "experiment": "all cells of a table of the paper",
+    "experiment": "all cells of a table of the paper, or of the study",
 }
 
 

@@ -2,7 +2,7 @@
 """Measure the sharpness of finished runs' final weights, and record it in their sharpness.json.
 
 python scripts/sharpness.py results/runs/mnist/lenet/*/seed-*     Definition 1 and Keskar's φ, on all the data
-python scripts/sharpness.py --examples 2000 --hessian RUN_FOLDER  on a part, with the Hessian's measures
+python scripts/sharpness.py --examples 2000 --hessian-top RUN     on a part, with the Hessian's eigenvalue
 
 All measures are taken in evaluation mode and single precision: Definition 1 on the training set (γ 0.002,
 n1 = n2 = 5) and Keskar's φ on the test set (ε 5e-4, 10 iterations of L-BFGS-B, in percent). What a record
@@ -23,8 +23,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_FOLDER")
     parser.add_argument("--sam", action="store_true", help="also SAM's sharpness, ρ = 0.05")
     parser.add_argument("--ball", action="store_true", help="also equation 2, ε = 0.01 (about 130 gradients)")
+    parser.add_argument("--hessian-top", action="store_true", help="also the Hessian's largest eigenvalue")
     parser.add_argument(
-        "--hessian", action="store_true", help="also the Hessian's largest eigenvalue and its trace"
+        "--hessian-trace", action="store_true", help="also the Hessian's trace (100 random vectors)"
     )
     parser.add_argument(
         "--examples", type=count, metavar="N", help="the first N images or tokens of a split; default all"

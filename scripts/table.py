@@ -7,11 +7,10 @@ python scripts/table.py 2 --plan                        only say what it would c
 python scripts/table.py 1 --networks lenet,mnistfc      train only these of its networks
 """
 
-from experiments.cli import Parser, count, start
-from experiments.jobs import MOST_JOBS
-from experiments.launch import LAUNCHERS
+from experiments.cli import Parser, start
 from experiments.paper.tables import PRESETS
 from experiments.paper.training import TableRequest, train_tables
+from experiments.sweep import add_arguments
 
 
 def main(arguments: list[str]) -> int:
@@ -22,17 +21,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--networks", default="", metavar="A,B", help="only these of the paper's; all by default"
     )
-    parser.add_argument("--launcher", choices=["local", *LAUNCHERS], default="local")
-    parser.add_argument(
-        "--jobs",
-        type=count,
-        default=MOST_JOBS,
-        help="at most this many jobs of a launcher (default %(default)s)",
-    )
-    parser.add_argument("--plan", action="store_true", help="only say what it would cost")
-    parser.add_argument(
-        "--override", nargs="*", default=[], metavar="NAME=VALUE", help="of the cells, as for train.py"
-    )
+    add_arguments(parser)
     return train_tables(TableRequest(**vars(parser.parse_args(arguments))))
 
 

@@ -5,18 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from experiments.cell import train_cell
 from experiments.cli import ExitCode, attempt, code_of, worst
-from experiments.jobs import cut, estimate
-from experiments.launch import LAUNCHERS, check_launcher, launch
+from experiments.jobs import estimate
 from experiments.paper.published import TABLES
 from experiments.paper.tables import TableCell, cells_of_tables
-from experiments.plan import CellPlan, Network, plan, text
-from experiments.progress import Sweep
+from experiments.plan import plan, text
 from experiments.records import records_of
 from experiments.schema import ConfigError
-from experiments.schema.overrides import check_overrides, is_launching
-from salr.records import State, check_writable
+from experiments.sweep import SweepRequest, seconds_a_call
+from salr.records import State
 
 SHARPNESS_TABLE = 4
 """The table of what is measured on the final weights, after training."""
@@ -25,17 +22,12 @@ SMOKE_EXAMPLES = 500
 
 
 @dataclass(frozen=True)
-class TableRequest:
+class TableRequest(SweepRequest):
     """What ``scripts/table.py`` is asked for, in the words of its arguments."""
 
     tables: Sequence[str]
-    preset: str
     seeds: str
     networks: str
-    launcher: str
-    plan: bool
-    jobs: int
-    override: Sequence[str]
 
     @property
     def numbers(self) -> list[int]:
@@ -50,19 +42,9 @@ class TableRequest:
         return [int(table) for table in self.tables]
 
     @property
-    def launching(self) -> list[str]:
-        """The launcher's own overrides. Raises ConfigError if they are not allowed."""
-        launching = [word for word in self.override if is_launching(word)]
-        check_overrides(launching)
-        if launching and self.launcher == "local":
-            needed = f"expected --launcher {' or '.join(LAUNCHERS)} with it"
-            raise ConfigError(f"{launching[0]}: only for a launcher; {needed}")
-        return launching
-
-    @property
     def overrides(self) -> list[str]:
         """The overrides of every cell."""
-        return [f"seeds={self.seeds}", *(word for word in self.override if not is_launching(word))]
+        return [f"seeds={self.seeds}", *self.cell_overrides]
 
     @property
     def chosen_networks(self) -> list[str]:
@@ -87,26 +69,17 @@ def train_tables(request: TableRequest) -> ExitCode:
     Raises:
         ConfigError, RecordError: before anything is trained.
     """
-    launching, cells = request.launching, request.cells()
-    local = request.launcher == "local"
-    if not local:
-        check_launcher(request.launcher)
+    _, cells = request.launching, request.cells()
+    request.check_launcher()
     plans = plan(cells)
     print(text(plans), flush=True)
     left = [each for each in plans if each.seeds_left]
     if request.plan:
         if left:
-            print(estimate(left, _seconds_a_call(left), request.jobs), flush=True)
+            print(estimate(left, seconds_a_call(left), request.jobs), flush=True)
         return ExitCode.FINISHED
     results = Path(cells[0].config.results)
-    if local and left:
-        _check_devices(left)
-    check_writable(results)
-    codes = []
-    if left and local:
-        codes = _train(left)
-    elif left:
-        _launch(left, request.jobs, [*LAUNCHERS[request.launcher], *launching])
+    codes = request.train(left, results)
     codes.append(code_of(record.state() for each in plans for record in records_of(each.config)))
     if SHARPNESS_TABLE in request.numbers:
         measured = [cell for cell in cells if cell.published.table == SHARPNESS_TABLE]
@@ -116,37 +89,6 @@ def train_tables(request: TableRequest) -> ExitCode:
     chosen = (request.numbers, request.preset, request.overrides)
     missing = make_report(*chosen, results, request.chosen_networks)
     return worst([*codes, ExitCode.FAILED if missing else ExitCode.FINISHED])
-
-
-def _check_devices(plans: Sequence[CellPlan]) -> None:
-    """Raise ``ValueError`` before anything is made on disk if this machine lacks a chosen device."""
-    from experiments.build import device_of  # loads torch
-
-    for each in plans:
-        device_of(each.config)
-
-
-def _train(plans: Sequence[CellPlan]) -> list[ExitCode]:
-    """Train cell after cell; one that fails does not stop the others."""
-    sweep = Sweep(plans)
-    codes = []
-    for place, each in enumerate(plans, 1):
-        print(f"[{place}/{len(plans)}]", end=" ", flush=True)
-        codes.append(code_of(train_cell(each.config, sweep.watch(each.config)).values()))
-    return codes
-
-
-def _launch(plans: Sequence[CellPlan], jobs: int, launching: Sequence[str]) -> None:
-    """Hand all that is left to the launcher, in jobs of about equal cost."""
-    seconds = _seconds_a_call(plans)
-    print(estimate(plans, seconds, jobs), flush=True)
-    launch([job.cells for job in cut(plans, seconds, jobs)], plans[0].config.results, launching)
-
-
-def _seconds_a_call(plans: Sequence[CellPlan]) -> dict[Network, float]:
-    from experiments.calibrate import seconds_a_call  # loads torch
-
-    return seconds_a_call(plans)
 
 
 def _measure_sharpness(cells: Sequence[TableCell], preset: str) -> list[ExitCode]:

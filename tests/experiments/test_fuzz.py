@@ -14,6 +14,7 @@ import experiments.calibrate
 import experiments.cell
 import experiments.paper.training
 import experiments.report
+import experiments.sweep
 import experiments.train
 import scripts.download
 import scripts.landscape
@@ -222,7 +223,7 @@ SCRIPTS: dict[str, tuple[Callable[[list[str]], int | None], str]] = {
     ),
     "sharpness.py": (
         scripts.sharpness.main,
-        "nothing . --examples 0 5 --hessian --device tpu --sam --ball -x",
+        "nothing . --examples 0 5 --hessian-top --device tpu --sam --ball -x",
     ),
     "landscape.py": (
         scripts.landscape.main,
@@ -236,13 +237,13 @@ SCRIPTS: dict[str, tuple[Callable[[list[str]], int | None], str]] = {
 @pytest.fixture
 def nothing_is_done(nothing_is_trained: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Replace the work of the scripts, too."""
-    training = experiments.paper.training
-    monkeypatch.setattr(training, "_check_devices", lambda plans: None)
-    monkeypatch.setattr(training, "_train", lambda plans: [])
-    monkeypatch.setattr(training, "_launch", lambda *_: [])
-    monkeypatch.setattr(training, "check_writable", lambda results: None)
+    sweep, training = experiments.sweep, experiments.paper.training
+    monkeypatch.setattr(sweep, "check_devices", lambda plans: None)
+    monkeypatch.setattr(sweep, "train_here", lambda plans: [])
+    monkeypatch.setattr(sweep, "launch_all", lambda *_: None)
+    monkeypatch.setattr(sweep, "check_writable", lambda results: None)
     monkeypatch.setattr(training, "records_of", lambda config: [])
-    monkeypatch.setattr(training, "_seconds_a_call", lambda plans: {plan.network: 1.0 for plan in plans})
+    monkeypatch.setattr(training, "seconds_a_call", lambda plans: {plan.network: 1.0 for plan in plans})
     monkeypatch.setattr(experiments.report, "make_report", lambda *_: [])
     monkeypatch.setattr(scripts.report, "make_report", lambda *_, **__: [])
     monkeypatch.setattr("data.fetch", lambda name, root: None)

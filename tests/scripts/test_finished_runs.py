@@ -160,10 +160,11 @@ def test_a_record_grows_and_nothing_is_measured_twice(
     assert first["measured"].keys() == {"ascent_descent", "keskar"}
     assert f"ascent_descent {first['ascent_descent']:.6g}, keskar_percent" in capsys.readouterr().out
 
-    assert run_script(sharpness, [folder, "--examples", "40", "--sam", "--hessian"]) == 0
+    measures = ["--sam", "--hessian-top", "--hessian-trace"]
+    assert run_script(sharpness, [folder, "--examples", "40", *measures]) == 0
     second = run.read_json("sharpness.json")
     assert {name: second["measured"][name]["examples"] for name in second["measured"]} == {
-        "ascent_descent": 60, "keskar": 60, "sam": 40, "hessian": 40,
+        "ascent_descent": 60, "keskar": 60, "sam": 40, "hessian_top": 40, "hessian_trace": 40,
     }  # fmt: skip
     assert second["ascent_descent"] == first["ascent_descent"]
     assert second["hessian_top"] > 0

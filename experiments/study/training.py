@@ -1,0 +1,108 @@
+"""Train the study in its two phases, here or through a launcher, and make its report."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+
+from experiments.cli import ExitCode, attempt, code_of, worst
+from experiments.plan import CellPlan, duration, plan
+from experiments.records import folder_of, records_of
+from experiments.schema import Config
+from experiments.study.cells import FULL, Study, StudyCell
+from experiments.sweep import SweepRequest, seconds_a_call
+from salr.records import State
+
+MEASURES = ("ascent_descent", "keskar", "sam", "hessian_top")
+"""What the final weights of the full runs are measured for."""
+
+SMOKE_EXAMPLES = 200
+
+
+@dataclass(frozen=True)
+class StudyRequest(SweepRequest):
+    """What ``scripts/study.py`` is asked for, in the words of its arguments."""
+
+    sharpness: bool
+
+    def study(self) -> Study:
+        """Return the study. Raises ConfigError."""
+        return Study(self.preset, self.cell_overrides)
+
+
+def train_study(request: StudyRequest) -> ExitCode:
+    """Train what the records allow, round after round, until nothing is left; then measure, then report.
+
+    Phase 1 is the first round. A part of phase 2 is planned only if all runs that decide its rate have ended.
+
+    Raises:
+        ConfigError, RecordError: before anything is trained.
+    """
+    _, study = request.launching, request.study()
+    request.check_launcher()
+    if request.plan:
+        print(costs(study), flush=True)
+        return ExitCode.FINISHED
+    results = Path(study.search_cells()[0].config.results)
+    codes: list[ExitCode] = []
+    tried: set[Path] = set()
+    while left := [each for each in plan(study.planned()) if _new(each, tried)]:
+        print(f"{len(left)} cells, {sum(len(each.seeds_left) for each in left)} runs to train", flush=True)
+        codes += request.train(left, results)
+        tried |= {folder_of(each.config) for each in left}
+    planned = study.planned()
+    codes.append(code_of(run.state() for cell in planned for run in records_of(cell.config)))
+    if request.sharpness:
+        codes += _measure([cell.config for cell in planned if cell.part == FULL], request.preset)
+    from experiments.study.report import make_report
+
+    make_report(study, results)
+    return worst(codes)
+
+
+def _new(each: CellPlan, tried: set[Path]) -> bool:
+    """Return whether a cell has something left that this process has not tried yet: a failed run stays."""
+    return bool(each.seeds_left) and folder_of(each.config) not in tried
+
+
+def _measure(configs: Sequence[Config], preset: str) -> list[ExitCode]:
+    """Measure the final weights of finished runs; what a run has been measured for is not measured again."""
+    runs = [run for config in configs for run in records_of(config) if run.state() is State.FINISHED]
+    if not runs:
+        return []
+    from experiments.sharpness import measure_and_print
+
+    examples = SMOKE_EXAMPLES if preset == "smoke" else None
+    return [attempt(partial(measure_and_print, run, MEASURES, examples, "auto")) for run in runs]
+
+
+def costs(study: Study) -> str:
+    """Return a line per part and method: runs, gradient calls left, and the time they take on this device.
+
+    A gradient call counts in units of the usual batch: one on eight times as many images counts eight times.
+    """
+    cells = study.everything()
+    plans = {folder_of(each.config): each for each in plan(cells)}
+    usual = cells[0].config.dataset.batch_size
+    seconds = seconds_a_call(list(plans.values()))
+    head = f"{'runs':>5}{'left':>6}{'calls of a run':>16}{'calls left':>14}  time left"
+    lines = [f"{'part':<26}{'method':<24}{head}"]
+    total = runs = calls = 0.0
+    for (part, method), group in groupby(cells, key=lambda cell: (cell.part, cell.method)):
+        of_group = [_planned(cell, plans) for cell in group]
+        scale = of_group[0].config.dataset.batch_size / usual
+        left = scale * sum(each.left for each in of_group)
+        time = left * seconds.get(of_group[0].network, 0.0)
+        left_runs = sum(len(each.seeds_left) for each in of_group)
+        total, runs, calls = total + time, runs + left_runs, calls + left
+        numbers = f"{sum(each.runs for each in of_group):>5}{left_runs:>6}"
+        of_a_run = scale * of_group[0].gradient_calls
+        lines.append(f"{part:<26}{method:<24}{numbers}{of_a_run:>16,.0f}{left:>14,.0f}  {duration(time)}")
+    numbers = f"{runs:>11.0f}{'':>16}{calls:>14,.0f}  {duration(total)}, one after another"
+    lines.append(f"{'together':<50}{numbers}")
+    return "\n".join(lines)
+
+
+def _planned(cell: StudyCell, plans: dict[Path, CellPlan]) -> CellPlan:
+    return plans.get(folder_of(cell.config)) or plan([cell])[0]
