@@ -123,12 +123,15 @@ class Study:
     def everything(self) -> list[StudyCell]:
         """Return the cells of the whole study, to count its cost. An open rate is taken to be 1."""
         parts = self.plan.parts.items()
-        return [*self.search_cells(), *(self._of(name, each, 1.0) for name, p in parts for each in p.methods)]
+        return [
+            *self.search_cells(),
+            *(self.cell_at(name, each, 1.0) for name, p in parts for each in p.methods),
+        ]
 
     def cell(self, part: str, method: str) -> StudyCell | None:
         """Return a cell of phase 2; None until the records decide its rate."""
         rate = self.rate(part, method)
-        return None if rate is None else self._of(part, method, rate)
+        return None if rate is None else self.cell_at(part, method, rate)
 
     def rate(self, part: str, method: str) -> float | None:
         """Return the rate of a cell of phase 2, if the records decide it."""
@@ -176,11 +179,12 @@ class Study:
         rates = self.plan.search.rates
         return self.best_rate(method) in (min(rates), max(rates))
 
-    def _of(self, part: str, method: str, rate: float) -> StudyCell:
+    def cell_at(self, part: str, method: str, rate: float) -> StudyCell:
+        """Return a cell of phase 2 at any rate."""
         asked = self.plan.parts[part]
         words = asked.words
         if asked.factor_of is not None:
-            words += f" trainer.epochs={self._of(FULL, asked.factor_of, 1.0).config.epochs}"
+            words += f" trainer.epochs={self.cell_at(FULL, asked.factor_of, 1.0).config.epochs}"
         return self._cell(part, method, rate, words, range(asked.seeds))
 
     def _cell(self, part: str, method: str, rate: float, words: str, seeds: Iterable[int]) -> StudyCell:

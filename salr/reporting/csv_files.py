@@ -3,7 +3,8 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
 from salr.reporting.cells import Cell
@@ -101,6 +102,12 @@ def runs_csv(table: Table) -> str:
 def differences_csv(table: Table) -> str:
     """Return a line per comparison."""
     return _csv(_DIFFERENCE, table.comparisons)
+
+
+def mappings_csv(rows: Sequence[Mapping[str, object]]) -> str:
+    """Return a line per mapping; all have the same keys."""
+    names = list(rows[0]) if rows else []
+    return _csv({name: itemgetter(name) for name in names}, rows)
 
 
 def _csv(columns: Columns[T], rows: Iterable[T]) -> str:

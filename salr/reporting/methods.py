@@ -11,7 +11,7 @@ _BLUE, _RED, _GREEN, _PINK, _ORANGE, _SKY, _BLACK = COLOURS
 
 @dataclass(frozen=True)
 class Style:
-    """The colour says what is added to a base optimizer, the dash which base it is: Adam is dashed."""
+    """The colour says what is added to a base optimizer; over Adam it is dashed, a variant is dash-dotted."""
 
     name: str
     colour: str
@@ -26,6 +26,11 @@ _STYLES = {
     "sgd_salr": Style("SGD-SALR", _RED, "-"),
     "smoothout": Style("SmoothOut", _SKY, "-"),
     "sam": Style("SAM", _BLACK, "-"),
+    "sgd_momentum": Style("SGD, momentum 0.9", _BLUE, "-."),
+    "sgd_step_decay": Style("SGD, step decay", _SKY, "-."),
+    "sgd_salr_first_order": Style("first-order SGD-SALR", _RED, "-."),
+    "sgd_salr_curvature": Style("curvature SGD-SALR", _PINK, "-."),
+    "sgd_salr_released": Style("SGD-SALR, released code", _RED, ":"),
     "adam": Style("Adam", _BLUE, "--"),
     "swa_adam": Style("SWA (Adam)", _ORANGE, "--"),
     "entropy_adam": Style("Entropy-Adam", _GREEN, "--"),

@@ -3,7 +3,7 @@
 import base64
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,14 +60,8 @@ def write_page(
         figures: PNG files by caption; they are put into the page.
         notes: what a reader has to know first.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     tables = judgement.tables
-    text = environment.get_template("page.html").render(
+    text = template("page.html").render(
         paper=paper,
         preset=tables[0].preset if tables else "paper",
         changes=sorted({word for table in tables for word in table.overrides}),
@@ -79,13 +73,29 @@ def write_page(
         facts=[(fact, overview.counts_text(counts)) for fact, counts in judgement.facts],
         columns=COMPARED,
         tables=[_table(table, judgement) for table in tables],
-        figures=[
-            {"caption": about, "data": base64.b64encode(picture.read_bytes()).decode()}
-            for about, picture in figures.items()
-        ],
-        makers=_makers(tables),
+        figures=embedded(figures),
+        makers=makers([cell for table in tables for cell in table.cells]),
     )
     atomic.write(path, text.encode(), several=True)
+
+
+def template(name: str) -> jinja2.Template:
+    """Return a template of this folder."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(name)
+
+
+def embedded(figures: Mapping[str, Path]) -> list[dict[str, str]]:
+    """Return PNG files by caption as a page holds them."""
+    return [
+        {"caption": about, "data": base64.b64encode(picture.read_bytes()).decode()}
+        for about, picture in figures.items()
+    ]
 
 
 def _claims(judgement: Judgement, paper: Paper) -> list[dict[str, Any]]:
@@ -159,17 +169,16 @@ def _whole(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:,.0f}"
 
 
-def _makers(tables: Sequence[Table]) -> list[dict[str, Any]]:
+def makers(cells: Iterable[Cell]) -> list[dict[str, Any]]:
     """Return how many runs each combination of precision, device, versions and commit has made.
 
-    Runs that tables share count once.
+    Runs that cells share count once.
     """
     runs: dict[str, tuple[str, dict[str, Any]]] = {}
-    for table in tables:
-        for cell in table.cells:
-            finished = (run for run in cell.wanted.runs if run.seed in cell.values)
-            for run, row in zip(finished, cell.rows, strict=True):
-                runs[str(run.folder)] = cell.wanted.precision, row["made_by"]
+    for cell in cells:
+        finished = (run for run in cell.wanted.runs if run.seed in cell.values)
+        for run, row in zip(finished, cell.rows, strict=True):
+            runs[str(run.folder)] = cell.wanted.precision, row["made_by"]
     counted = Counter(
         (
             precision,

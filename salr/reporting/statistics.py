@@ -122,6 +122,29 @@ def welch(first: Estimate, second: Estimate, resolution: float = 0.0) -> Differe
     return Difference(mean, math.sqrt(spread), degrees, n, paired=False)
 
 
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's ρ of n pairs, with its interval at level 1 − ALPHA; NaN if the data cannot give one."""
+
+    rho: float
+    low: float
+    high: float
+    n: int
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCorrelation:
+    """Return Spearman's rank correlation, with the interval of Bonett and Wright (2000)."""
+    n = len(first)
+    if n < 3 or len(set(first)) == 1 or len(set(second)) == 1:
+        return RankCorrelation(math.nan, math.nan, math.nan, n)
+    rho = float(stats.spearmanr(first, second).statistic)
+    if n < 4 or abs(rho) > 1 - 1e-12:
+        return RankCorrelation(rho, math.nan, math.nan, n)
+    reach = float(stats.norm.isf(ALPHA / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    low, high = (math.tanh(math.atanh(rho) + sign * reach) for sign in (-1, 1))
+    return RankCorrelation(rho, low, high, n)
+
+
 def holm(ps: Sequence[float]) -> list[float]:
     """Return p-values corrected for their number (Holm 1979), in the same order.
 
