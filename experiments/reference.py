@@ -1,4 +1,4 @@
-"""Copy finished runs into a reference folder: without weights, hosts, processes and paths, sealed anew."""
+"""The runs that the project keeps: copied without weights, hosts, processes and paths; and what follows."""
 
 import copy
 import gzip
@@ -7,6 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.records import records_of
+from experiments.report import make_report, read_tables
+from experiments.study.cells import Study
+from experiments.study.report import make_report as make_study_report
 from salr.records import Run, State, atomic, find_runs
 from salr.records.sealed import plain
 
@@ -19,6 +23,12 @@ SCRUBBED = {
 """Values that name paths or a device, and what replaces them. None is part of a run's key."""
 
 KEPT = ("summary.json", "sharpness.json")
+
+SEEDS = 10
+"""How many the tables want of each cell."""
+
+OVERRIDES = (f"seeds={SEEDS}", "trainer.precision=bf16")
+"""Of the tables' cells: what the project trains."""
 
 TRACE = "iterations.json.gz"
 """The iterations of the last epoch, compressed, of one seed per cell."""
@@ -47,6 +57,29 @@ def export(results: Path, reference: Path) -> list[Run]:
     return copies
 
 
+def make(reference: Path) -> None:
+    """Make tables, figures and pages from the runs of a reference folder. Trains nothing.
+
+    Raises:
+        RecordError: a record cannot be read, or a file cannot be written.
+    """
+    overrides = [*OVERRIDES, f"results={reference}"]
+    tables, _ = read_tables([], "paper", overrides)
+    measured = [table.number for table in tables if any(cell.values for cell in table.cells)]
+    make_report(measured, "paper", overrides, reference)
+    study = Study("paper", [f"results={reference}"])
+    if any(run.state() is State.FINISHED for cell in study.planned() for run in records_of(cell.config)):
+        make_study_report(study, reference)
+
+
+def _rounded(iterations: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the columns with six digits, which is more than a picture shows."""
+    return {
+        name: [float(f"{value:.6g}") for value in column] if isinstance(column, list) else column
+        for name, column in iterations.items()
+    }
+
+
 def _copy(run: Run, target: Run, trace: bool) -> None:
     target.write_config(_scrubbed(run.read_config() or {}))
     target.keep_metrics(0)
@@ -56,7 +89,7 @@ def _copy(run: Run, target: Run, trace: bool) -> None:
         if (values := run.read_json(name)) is not None:
             target.write_json(name, values)
     if trace and (iterations := run.read_json("iterations.json")) is not None:
-        text = json.dumps(plain(iterations))
+        text = json.dumps(plain(_rounded(iterations)))
         atomic.write(target.folder / TRACE, gzip.compress(text.encode(), mtime=0))
     status = run.read_json("status.json") or {}
     # The status comes last: until then the copy is not a finished run.

@@ -59,6 +59,7 @@ def make_report(
     """
     tables, notes = read_tables(numbers, preset, overrides)
     check_writable(results)
+    notes += _measured(tables)
     judgement = judge(tables, CLAIMS, FACTS, margins)
     asked = [table for table in judgement.tables if table.number in numbers]
     for table in asked:
@@ -123,6 +124,19 @@ def printed_paper() -> Paper:
     return Paper(PAPER, PAPER_ADDRESS, judge(tables, CLAIMS))
 
 
+def _measured(tables: Sequence[Table]) -> list[str]:
+    """Return a line that names the measured cells, if they are few beside the others."""
+    cells = {cell.wanted.published.key: cell for table in tables for cell in table.cells}
+    measured = [cell for cell in cells.values() if cell.values]
+    if not measured or 2 * len(measured) > len(cells):
+        return []
+    names = []
+    for cell in measured:
+        printed = cell.wanted.published
+        names.append(f"{printed.dataset} {printed.network} {cell.method} (n = {len(cell.values)})")
+    return [f"Measured: {', '.join(names)}. No other cell is measured."]
+
+
 def _budget(config: Config) -> tuple[int, int]:
     """Return the epochs and the iterations of each."""
     return config.epochs, config.dataset.iterations
@@ -130,13 +144,14 @@ def _budget(config: Config) -> tuple[int, int]:
 
 def _wanted(cell: TableCell) -> Wanted:
     config = cell.config
+    words = [word for word in cell.overrides if not word.startswith("results=")]  # a path of this machine
     return Wanted(
         cell.published,
         config.dataset.name,
         config.model.title,
         config.optimizer.name,
         tuple(records_of(config)),
-        command=f"python train.py {' '.join(map(shlex.quote, cell.overrides))}",
+        command=f"python train.py {' '.join(map(shlex.quote, words))}",
         epochs=config.epochs,
         test_examples=TEST_IMAGES.get(config.dataset.name),
         precision=config.trainer.precision.value,

@@ -1,29 +1,35 @@
 #!/usr/bin/env python3
-"""Copy finished runs into results/reference/runs, without weights, hosts, processes and paths.
+"""Make the tables, figures and pages of results/reference from the runs that are kept there. Trains nothing.
 
-python scripts/reference.py results          every finished run of this results folder that is not there yet
+python scripts/reference.py                  make everything anew; the same runs give the same files
+python scripts/reference.py results          first copy every finished run of this results folder
+
+A copy has no weights, hosts, processes and paths. What is kept already is not copied again.
 """
 
 from pathlib import Path
 
 from experiments.cli import Parser, start
-from experiments.reference import export
+from experiments.reference import export, make
 from experiments.schema.paths import PROJECT
 from salr.records import check_writable
 
 
 def main(arguments: list[str]) -> None:
     parser = Parser(__doc__)
-    parser.add_argument("results", type=Path, help="the folder of the records")
+    parser.add_argument("results", type=Path, nargs="*", help="folders of records to copy from")
     parser.add_argument("--reference", type=Path, default=PROJECT / "results" / "reference", metavar="DIR")
     chosen = parser.parse_args(arguments)
-    if not (chosen.results / "runs").is_dir():
-        parser.error(f"{chosen.results}: expected a folder with runs")
+    for results in chosen.results:
+        if not (results / "runs").is_dir():
+            parser.error(f"{results}: expected a folder with runs")
     check_writable(chosen.reference)
-    copies = export(chosen.results, chosen.reference)
-    for run in copies:
-        print(run.name)
-    print(f"{len(copies)} runs copied to {chosen.reference}")
+    for results in chosen.results:
+        copies = export(results, chosen.reference)
+        for run in copies:
+            print(run.name)
+        print(f"{len(copies)} runs copied to {chosen.reference}")
+    make(chosen.reference)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """All figures that the tables' records can show."""
 
+import gzip
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,7 +89,10 @@ def _metrics(cell: Cell) -> list[Rows]:
 def _trace(cell: Cell) -> dict[str, list[float]] | None:
     """Return the iterations of the last epoch of the first finished run."""
     first = next(run for run in cell.wanted.runs if run.seed == min(cell.values))
-    return first.read_json("iterations.json")
+    if (trace := first.read_json("iterations.json")) is not None:
+        return trace
+    packed = first.folder / "iterations.json.gz"  # of a run that the project has kept
+    return json.loads(gzip.decompress(packed.read_bytes())) if packed.exists() else None
 
 
 def _suffix(table: Table) -> str:

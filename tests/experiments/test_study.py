@@ -1,0 +1,214 @@
+"""The study: its cells, how a rate is chosen, when phase 2 is planned, what it costs, and its tables."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from experiments.records import folder_of, records_of
+from experiments.request import requested
+from experiments.schema import ConfigError, load, plain
+from experiments.study.cells import FULL, SEARCH, Study, StudyCell
+from experiments.study.report import make_report
+from experiments.study.training import costs
+from salr.records import Run, State
+from tests.helpers.tables import MADE
+
+
+def study(results: Path, preset: str = "smoke", *overrides: str) -> Study:
+    return Study(preset, [f"results={results}", *overrides])
+
+
+def write(run: Run, state: State = State.FINISHED, **values: float) -> None:
+    """Write the record of a run that has ended."""
+    costs = {"epochs": 5, "gradient_calls": 55.0, "loss_calls": 0, "seconds": 1.0}
+    run.write_json("summary.json", {**costs, "made_by": MADE, **values})
+    run.append_metrics({"epoch": 1, "lr_factor_mean": 0.5})
+    run.append_metrics({"epoch": 2, "lr_factor_mean": 0.9})
+    run.write_status(state, 5)
+
+
+def search(of: Study, method: str, accuracies: Sequence[float]) -> None:
+    """Write the search of a method with these validation accuracies, the rates in the order of the file."""
+    for rate, accuracy in zip(of.plan.search.rates, accuracies, strict=True):
+        for run in records_of(of.search_cell(method, rate).config):
+            write(run, validation_accuracy=accuracy)
+
+
+def finish(of: Study, cell: StudyCell | None, accuracies: Sequence[float]) -> None:
+    assert cell is not None
+    for run, accuracy in zip(records_of(cell.config), accuracies, strict=True):
+        write(run, test_accuracy=accuracy)
+
+
+@pytest.mark.parametrize("preset", ["paper", "smoke"])
+def test_cells_are_what_their_overrides_compose(preset: str, tmp_path: Path) -> None:
+    cells = study(tmp_path, preset).everything()
+    for cell in cells[::5]:
+        composed = load([word for word in cell.overrides if not word.startswith("tracker")])
+        expected = plain(cell.config) | {"tracker": plain(composed)["tracker"]}
+        assert plain(composed) == expected
+    searched = [folder_of(cell.config) for cell in cells if cell.part == SEARCH]
+    assert len(set(searched)) == len(searched)
+
+
+def test_every_method_makes_the_same_number_of_gradient_calls(tmp_path: Path) -> None:
+    budgets: dict[str, set[float]] = {}
+    for cell in study(tmp_path, "paper").everything():
+        calls = round(cell.config.epochs * cell.config.optimizer.gradient_calls, 6)
+        fifth = "a fifth" if calls <= 20 else "full"
+        budgets.setdefault(fifth, set()).add(calls)
+        assert (cell.part in (SEARCH, "fifth", "constant_for_salr")) == (fifth == "a fifth"), cell
+    # c = 1, c = 10 and the released code take numbers of gradients that do not divide the budget.
+    assert budgets == {"a fifth": {20.0}, "full": {100.0, 99.0, 100.8, 102.0}}
+
+
+def test_seeds_of_phase_2_are_fresh(tmp_path: Path) -> None:
+    cells = study(tmp_path, "paper").everything()
+    searched = {seed for cell in cells if cell.part == SEARCH for seed in cell.config.seed_list}
+    later = {seed for cell in cells if cell.part != SEARCH for seed in cell.config.seed_list}
+    assert searched == {100, 101}
+    assert later == set(range(5))
+    assert all(cell.config.dataset.validation == (cell.part == SEARCH) for cell in cells)
+
+
+def test_the_rate_with_the_highest_validation_accuracy_is_chosen_and_the_smaller_of_equal_ones(
+    tmp_path: Path,
+) -> None:
+    small = study(tmp_path, "paper")
+    search(small, "sgd", [10.0, 30.0, 70.0, 50.0, 70.0, 20.0])
+    assert small.best_rate("sgd") == 0.03
+    assert not small.at_edge("sgd")
+    search(small, "sam", [60.0, 50.0, 40.0, 30.0, 20.0, 10.0])
+    assert small.best_rate("sam") == 0.003
+    assert small.at_edge("sam")
+
+
+def test_a_rate_at_which_one_run_diverged_is_not_chosen(tmp_path: Path) -> None:
+    small = study(tmp_path, "paper")
+    search(small, "sgd", [10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
+    write(records_of(small.search_cell("sgd", 1.0).config)[0], State.DIVERGED, validation_accuracy=99.0)
+    assert small.best_rate("sgd") == 0.3
+    for rate in small.plan.search.rates:
+        write(records_of(small.search_cell("sgd", rate).config)[1], State.DIVERGED)
+    assert small.best_rate("sgd") is None
+
+
+@pytest.mark.parametrize("state", [State.INTERRUPTED, State.FAILED])
+def test_phase_2_of_a_method_waits_for_every_run_of_its_search(state: State, tmp_path: Path) -> None:
+    small = study(tmp_path)
+    search(small, "sgd", [80.0, 90.0])
+    last = records_of(small.search_cell("sgd", 0.1).config)[-1]
+    write(last, state, validation_accuracy=90.0)
+    assert {cell.part for cell in small.planned()} == {SEARCH}
+    write(last, validation_accuracy=90.0)
+    planned = {(cell.part, cell.method, cell.rate) for cell in small.planned() if cell.part != SEARCH}
+    assert planned == {
+        (FULL, "sgd", 0.1),
+        ("fifth", "sgd", 0.1),
+        ("batch_1024", "sgd", 0.2),
+        ("batch_8192", "sgd", 0.8),
+        ("lenet", "sgd", 0.1),
+    }
+
+
+def test_the_constant_rate_is_the_best_rate_times_the_mean_factor_of_the_full_runs(tmp_path: Path) -> None:
+    small = study(tmp_path)
+    search(small, "sgd_salr", [95.0, 90.0])
+    assert small.rate("constant_for_salr", "sgd") is None
+    full = small.cell(FULL, "sgd_salr")
+    finish(small, full, [97.0, 98.0])
+    cell = small.cell("constant_for_salr", "sgd")
+    assert cell is not None
+    assert cell.config.optimizer.base.lr == pytest.approx(0.03 * 0.7)
+    assert full is not None
+    assert cell.config.epochs == full.config.epochs
+    assert cell.config.optimizer.salr is None
+    assert small.rate("constant_for_first_order", "sgd") is None
+
+
+def test_cycles_of_swa_follow_its_rate(tmp_path: Path) -> None:
+    averaging = study(tmp_path, "paper").search_cell("swa", 0.3).config.optimizer.averaging
+    assert averaging is not None
+    assert (averaging.lr_start, averaging.lr_end) == (0.15, 0.003)
+
+
+def test_an_experiment_is_what_can_be_trained_now(tmp_path: Path) -> None:
+    cells = requested(["experiment=study", "preset=smoke", f"results={tmp_path}"])
+    assert len(cells) == 18
+    search(study(tmp_path), "sgd", [80.0, 90.0])
+    assert len(requested(["experiment=study", "preset=smoke", f"results={tmp_path}"])) == 23
+
+
+@pytest.mark.parametrize(
+    ("preset", "word"), [("short", "results=x"), ("paper", "seeds=3"), ("paper", "optimizer.base.lt=1")]
+)
+def test_what_the_study_cannot_have_is_refused(preset: str, word: str) -> None:
+    with pytest.raises(ConfigError, match=r"expected|has no"):
+        Study(preset, [word])
+
+
+def test_costs_count_large_batches_by_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {("mnist", "mnistfc"): 0.01, ("mnist", "lenet"): 0.02}
+    monkeypatch.setattr("experiments.study.training.seconds_a_call", lambda plans: seconds)
+    lines = {tuple(line.split()[:2]): line.split() for line in costs(study(tmp_path, "paper")).splitlines()}
+    assert lines[SEARCH, "sgd"][2:] == ["12", "12", "8,420", "101,040", "16.8", "min"]
+    assert lines[FULL, "sgd"][2:] == ["5", "5", "46,900", "234,500", "39.1", "min"]
+    assert lines["batch_8192", "sgd"][2:] == ["3", "3", "51,200", "153,600", "25.6", "min"]
+    assert lines["lenet", "sgd"][-2:] == ["78.2", "min"]
+
+
+def table(results: Path, name: str) -> dict[str, dict[str, str]]:
+    with (results / "study_smoke" / f"{name}.csv").open(newline="") as stream:
+        return {row["name"]: row for row in csv.DictReader(stream)}
+
+
+def test_tables_say_what_is_measured_and_what_is_not(tmp_path: Path, capsys: Any) -> None:
+    small = study(tmp_path)
+    make_report(small, tmp_path)
+    assert "Phase 1: 0 of 18 runs have finished, and 0 of 9 methods" in capsys.readouterr().out
+    assert {row["outcome"] for row in table(tmp_path, "methods").values()} == {"", "not measured"}
+
+    search(small, "sgd", [90.0, 80.0])
+    search(small, "sam", [80.0, 90.0])
+    finish(small, small.cell(FULL, "sgd"), [97.0, 98.0])
+    finish(small, small.cell(FULL, "sam"), [97.5, 98.5])
+    make_report(small, tmp_path)
+    rows = table(tmp_path, "methods")
+    assert (rows["SGD"]["mean"], rows["SGD"]["rate"], rows["SGD"]["n"]) == ("97.5", "0.03", "2")
+    assert (rows["SAM"]["difference"], rows["SAM"]["against"], rows["SAM"]["comparisons"]) == (
+        "0.5",
+        "SGD",
+        "8",
+    )
+    assert rows["SWA"]["outcome"] == "not measured"
+    page = (tmp_path / "study_smoke.html").read_text()
+    assert "97.50 (0.71) n=2" in page
+    assert "not measured" in page
+    assert ">nan<" not in page
+    with (tmp_path / "study_smoke" / "rates.csv").open(newline="") as stream:
+        chosen = [(row["method"], row["rate"]) for row in csv.DictReader(stream) if row["chosen"] == "True"]
+    assert chosen == [("sgd", "0.03"), ("sam", "0.1")]
+
+
+def test_flatness_is_correlated_with_the_test_error(tmp_path: Path) -> None:
+    """Sharper runs err more, in Definition 1; the other way round in SAM's sharpness. Keskar's is missing."""
+    small = study(tmp_path)
+    for method, accuracies in {"sgd": [97.0, 96.0], "sam": [95.0, 94.0], "swa": [93.0, 92.0]}.items():
+        search(small, method, [90.0, 80.0])
+        cell = small.cell(FULL, method)
+        finish(small, cell, accuracies)
+        assert cell is not None
+        for run, accuracy in zip(records_of(cell.config), accuracies, strict=True):
+            values = {"ascent_descent": 100 - accuracy, "sam": accuracy, "hessian_top": 1.0}
+            measured = {name: {"examples": None, "seconds": 1.0} for name in values}
+            run.write_json("sharpness.json", {**values, "measured": measured})
+    make_report(small, tmp_path)
+    with (tmp_path / "study_smoke" / "correlation.csv").open(newline="") as stream:
+        rows = {row["measure"]: row for row in csv.DictReader(stream)}
+    assert [rows[name]["rho_runs"] for name in rows] == ["1", "", "-1", ""]
+    assert [rows[name]["runs"] for name in rows] == ["6", "0", "6", "6"]
+    assert [rows[name]["methods"] for name in rows] == ["3", "0", "3", "3"]
+    assert "not measured" in (tmp_path / "study_smoke" / "correlation.md").read_text()
