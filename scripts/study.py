@@ -26,9 +26,9 @@ def main(arguments: list[str]) -> int:
         "--report", action="store_true", help="make tables, pictures and the page; train nothing"
     )
     parser.add_argument(
-        "--sharpness",
+        "--skip-sharpness",
         action="store_true",
-        help="also measure the final weights of the full runs, which takes long",
+        help="do not measure the final weights of the full runs, which takes minutes a run",
     )
     add_arguments(parser)
     chosen = vars(parser.parse_args(arguments))

@@ -29,6 +29,15 @@ METRIC = "validation_accuracy"
 """What a rate is chosen by, at the last epoch."""
 
 
+EXAMPLES: dict[str, int | None] = {"ascent_descent": None, "keskar": None, "sam": None, "hessian_top": 10_000}
+"""What the final weights of the full runs are measured for, and on how many images; None for all."""
+
+
+def examples_of(preset: str) -> dict[str, int | None]:
+    """Return the measures of a preset with their numbers of images."""
+    return EXAMPLES if preset == "paper" else dict.fromkeys(EXAMPLES, 200)
+
+
 @dataclass
 class Method:
     """A method as overrides; ``scaled`` options are multiples of its rate."""

@@ -19,8 +19,9 @@ MEASURES = {
 """By entry of ``sharpness.json``: its title, and the name of the measure."""
 
 NOTES = (
-    "At the final weights, in evaluation mode and float32: Definition 1 (γ = 0.002, n = 5), SAM's sharpness "
-    "and the Hessian on the training set, Keskar's φ (ε = 5e-4) on the test set, as its authors' code does.",
+    "At the final weights, in evaluation mode and float32: Definition 1 (γ = 0.002, n = 5) and SAM's on the "
+    "training set, the Hessian on its first 10,000 images, Keskar's φ (ε = 5e-4) on the test set, as its "
+    "authors' code does.",
     "Scaling the weights of a layer that batch normalisation follows changes all of these numbers, and not "
     "the function (Dinh et al. 2017). Methods that end with larger weights look flatter.",
     "Spearman's ρ with the test error, over all runs and over the means of the methods. The runs of a method "
@@ -37,28 +38,28 @@ class Measured:
     values: Mapping[str, float]
 
 
-def flatness(cells: Mapping[str, Cell], whole: bool) -> list[Sheet]:
+def flatness(cells: Mapping[str, Cell], examples: Mapping[str, int | None]) -> list[Sheet]:
     """Return a table of the measures by method, and one of their rank correlations with the test error.
 
     Args:
         cells: the full runs by method.
-        whole: whether only measures over all the data count.
+        examples: by measure, the number of images; a value that was measured on others does not count.
     """
-    runs = [each for method, cell in cells.items() for each in _measured(method, cell, whole)]
+    runs = [each for method, cell in cells.items() for each in _measured(method, cell, examples)]
     return [_by_method(list(cells), runs), _correlations(runs)]
 
 
-def _measured(method: str, cell: Cell, whole: bool) -> list[Measured]:
+def _measured(method: str, cell: Cell, examples: Mapping[str, int | None]) -> list[Measured]:
     finished = [run for run in cell.wanted.runs if run.seed in cell.values]
-    return [Measured(method, 100 - cell.values[run.seed], _values(run, whole)) for run in finished]
+    return [Measured(method, 100 - cell.values[run.seed], _values(run, examples)) for run in finished]
 
 
-def _values(run: Run, whole: bool) -> dict[str, float]:
+def _values(run: Run, examples: Mapping[str, int | None]) -> dict[str, float]:
     record = run.read_json("sharpness.json") or {"measured": {}}
     return {
         entry: float(record[entry])
         for entry, (_, name) in MEASURES.items()
-        if name in record["measured"] and not (whole and record["measured"][name]["examples"] is not None)
+        if name in record["measured"] and record["measured"][name]["examples"] == examples[name]
     }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.paper.published import TEST_IMAGES
 from experiments.records import records_of
-from experiments.study.cells import FULL, METRIC, Study
+from experiments.study.cells import FULL, METRIC, Study, examples_of
 from experiments.study.flatness import flatness
 from salr.records import State, check_writable
 from salr.reporting.cells import Cell, Wanted, measure
@@ -120,7 +120,7 @@ def _sheets(study: Study, rows: dict[tuple[str, str], Row]) -> list[Sheet]:
         _table(
             "factor", "Does the factor matter? SALR against its mean factor as a constant", constant, study
         ),
-        *flatness({method: row.cell for method, row in full.items()}, study.preset == "paper"),
+        *flatness({method: row.cell for method, row in full.items()}, examples_of(study.preset)),
         _table(
             "batches",
             "Large batches at equal epochs, with the rate in proportion to the batch",

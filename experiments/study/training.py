@@ -1,6 +1,6 @@
 """Train the study in its two phases, here or through a launcher, and make its report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -10,21 +10,16 @@ from experiments.cli import ExitCode, attempt, code_of, worst
 from experiments.plan import CellPlan, duration, plan
 from experiments.records import folder_of, records_of
 from experiments.schema import Config
-from experiments.study.cells import FULL, Study, StudyCell
+from experiments.study.cells import FULL, Study, StudyCell, examples_of
 from experiments.sweep import SweepRequest, seconds_a_call
 from salr.records import State
-
-MEASURES = ("ascent_descent", "keskar", "sam", "hessian_top")
-"""What the final weights of the full runs are measured for."""
-
-SMOKE_EXAMPLES = 200
 
 
 @dataclass(frozen=True)
 class StudyRequest(SweepRequest):
     """What ``scripts/study.py`` is asked for, in the words of its arguments."""
 
-    sharpness: bool
+    skip_sharpness: bool
 
     def study(self) -> Study:
         """Return the study. Raises ConfigError."""
@@ -53,8 +48,8 @@ def train_study(request: StudyRequest) -> ExitCode:
         tried |= {folder_of(each.config) for each in left}
     planned = study.planned()
     codes.append(code_of(run.state() for cell in planned for run in records_of(cell.config)))
-    if request.sharpness:
-        codes += _measure([cell.config for cell in planned if cell.part == FULL], request.preset)
+    if not request.skip_sharpness:
+        codes += _measure([cell.config for cell in planned if cell.part == FULL], examples_of(request.preset))
     from experiments.study.report import make_report
 
     make_report(study, results)
@@ -66,15 +61,18 @@ def _new(each: CellPlan, tried: set[Path]) -> bool:
     return bool(each.seeds_left) and folder_of(each.config) not in tried
 
 
-def _measure(configs: Sequence[Config], preset: str) -> list[ExitCode]:
+def _measure(configs: Sequence[Config], examples: Mapping[str, int | None]) -> list[ExitCode]:
     """Measure the final weights of finished runs; what a run has been measured for is not measured again."""
     runs = [run for config in configs for run in records_of(config) if run.state() is State.FINISHED]
     if not runs:
         return []
     from experiments.sharpness import measure_and_print
 
-    examples = SMOKE_EXAMPLES if preset == "smoke" else None
-    return [attempt(partial(measure_and_print, run, MEASURES, examples, "auto")) for run in runs]
+    return [
+        attempt(partial(measure_and_print, run, [name], number, "auto"))
+        for run in runs
+        for name, number in examples.items()
+    ]
 
 
 def costs(study: Study) -> str:

@@ -19,7 +19,7 @@ from tests.helpers.commands import ROOT, run_script, until
 
 def words(results: Path) -> list[str]:
     values = [f"results={results}", "trainer.threads=1", "trainer.workers=1"]
-    return ["--preset", "smoke", "--sharpness", "--override", *values]
+    return ["--preset", "smoke", "--override", *values]
 
 
 def finished(results: Path) -> list[Run]:

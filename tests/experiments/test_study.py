@@ -203,7 +203,7 @@ def test_flatness_is_correlated_with_the_test_error(tmp_path: Path) -> None:
         assert cell is not None
         for run, accuracy in zip(records_of(cell.config), accuracies, strict=True):
             values = {"ascent_descent": 100 - accuracy, "sam": accuracy, "hessian_top": 1.0}
-            measured = {name: {"examples": None, "seconds": 1.0} for name in values}
+            measured = {name: {"examples": 200, "seconds": 1.0} for name in values}
             run.write_json("sharpness.json", {**values, "measured": measured})
     make_report(small, tmp_path)
     with (tmp_path / "study_smoke" / "correlation.csv").open(newline="") as stream:
