@@ -23,8 +23,8 @@ TABLE   = $(PY) scripts/table.py $(1) --seeds '$(SEEDS)' --preset $(PRESET) --ne
 SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 .DEFAULT_GOAL = help
-.PHONY: help setup demo train test soak lint format data tables $(TABLES) figure3 figure4 docs plan runs report bench \
-        wandb-sync clean
+.PHONY: help setup demo train test soak lint format data tables $(TABLES) figure3 figure4 study reference docs plan runs report \
+        bench wandb-sync clean
 
 help:  ## list the targets
 	@echo "make TARGET [ARGS=...]"
@@ -96,12 +96,20 @@ runs: $(STAMP)  ## list the cells below results/: seeds done, mean, deviation, o
 report: $(STAMP)  ## make tables, figures and results/report.html from the records
 	$(PY) scripts/report.py --seeds '$(SEEDS)' --preset $(PRESET) --override $(ARGS)
 
+study: $(STAMP)  ## train the study in two phases and draw its page (PRESET=paper or smoke, LAUNCHER=, ARGS=)
+	$(PY) scripts/study.py --preset $(PRESET) --launcher $(LAUNCHER) $(if $(JOBS),--jobs $(JOBS)) \
+	  --override $(ARGS)
+
+reference: $(STAMP)  ## make the project's tables, figures and pages anew from the runs that it has kept
+	$(PY) scripts/reference.py $(ARGS)
+
 bench: $(STAMP)  ## time every optimizer beside a plain loop, into results/bench/
 	$(PY) -m scripts.bench $(ARGS)
 
 docs: $(STAMP)  ## build the documentation, docs/_build/html/index.html
 	@$(PY) -c 'import sphinx, myst_parser' 2> /dev/null || \
 	  $(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@rm -rf docs/reference/generated  # pages of names that are gone would stay
 	$(PY) -m sphinx -q -W --keep-going -n docs docs/_build/html
 
 wandb-sync: $(STAMP)  ## upload the runs that W&B has kept offline (ARGS="results=DIR")

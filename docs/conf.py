@@ -40,6 +40,7 @@ autodoc_member_order = "bysource"
 autodoc_class_signature = "mixed"
 autodoc_default_options = {"show-inheritance": True}
 autosummary_generate = True
+autodoc_preserve_defaults = True
 autosummary_ignore_module_all = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
