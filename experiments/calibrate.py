@@ -41,7 +41,8 @@ def seconds_a_call(plans: Sequence[CellPlan]) -> dict[Network, float]:
 def _name(network: Network, config: Config, device: torch.device) -> str:
     """Return all that a time depends on."""
     size, threads = f"batch {config.dataset.batch_size}", f"{torch.get_num_threads()} threads"
-    return " / ".join((device_name(device), *network, config.trainer.precision.value, size, threads))
+    made_by = (config.trainer.precision.value, size, threads, f"torch {torch.__version__}")
+    return " / ".join((device_name(device), *network, *made_by))
 
 
 def _read(path: Path) -> dict[str, float]:

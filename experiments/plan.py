@@ -68,7 +68,7 @@ def text(plans: Sequence[CellPlan]) -> str:
 
 def duration(seconds: float) -> str:
     """Return a duration for people: ``3.2 h``, ``12.0 min``, ``40 s``."""
-    for unit, name in ((86400, "days"), (3600, "h"), (60, "min")):
+    for unit, name in ((365 * 86400, "years"), (86400, "days"), (3600, "h"), (60, "min")):
         if seconds >= 2 * unit:
             return f"{seconds / unit:.1f} {name}"
     return f"{max(seconds, 0):.0f} s"

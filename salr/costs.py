@@ -15,6 +15,11 @@ class MeasurementCost:
         losses: evaluations of the loss without a gradient.
         shares_gradient: whether the measurement uses the training gradient at the present parameters. If
             nothing else takes that gradient, it is one more.
+
+    Example:
+        >>> from salr.sharpness import AscentDescent
+        >>> AscentDescent(descent_steps=5, ascent_steps=5).cost
+        MeasurementCost(gradients=8, losses=2, shares_gradient=True)
     """
 
     gradients: int
@@ -55,6 +60,12 @@ def gradient_calls(
         interval: iterations from one measurement to the next.
         at_parameters: whether the wrapped optimizer takes its first gradient where the measurement takes its
             own, so that both can share it. SmoothOut takes it elsewhere, and an update moves the parameters.
+
+    Example:
+        >>> from salr.costs import MeasurementCost, gradient_calls
+        >>> cost = MeasurementCost(gradients=8, losses=2, shares_gradient=True)
+        >>> gradient_calls(1, cost, interval=2, at_parameters=True)
+        5.0
     """
     if measurement is None:
         return training_gradients

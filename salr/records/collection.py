@@ -16,7 +16,21 @@ _SEED = re.compile(r"seed-(0|[1-9][0-9]*)")
 
 
 def find_runs(results: Path) -> Iterator[Run]:
-    """Yield every run of a results folder, by name and seed. Skip what is not named like a run."""
+    """Yield every run of a results folder, by name and seed. Skip what is not named like a run.
+
+    Args:
+        results: the folder that holds ``runs/``. It may be missing.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from salr.records import Run, find_runs
+        >>> results = Path(tempfile.mkdtemp())
+        >>> for seed in (0, 1):
+        ...     Run(results, "digits", "lenet", "sgd", "0123456789", seed).folder.mkdir(parents=True)
+        >>> [run.seed for run in find_runs(results)]
+        [0, 1]
+    """
     root = results / "runs"
     for dataset in _named(root):
         for model in _named(root / dataset):
@@ -29,7 +43,20 @@ def find_runs(results: Path) -> Iterator[Run]:
 
 
 def check_writable(results: Path) -> None:
-    """Make the results folder if it is missing. Raise RecordError if no file can be made in it."""
+    """Make the results folder if it is missing, and check that files can be made in it.
+
+    Raises:
+        RecordError: no file can be made in it, or it is not a folder.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from salr.records import check_writable
+        >>> results = Path(tempfile.mkdtemp()) / "results"
+        >>> check_writable(results)
+        >>> results.is_dir()
+        True
+    """
     try:
         atomic.make_folder(results)
         with tempfile.TemporaryFile(dir=results):

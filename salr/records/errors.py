@@ -9,15 +9,54 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class RecordError(Exception):
-    """A record cannot be written, read or claimed. The message says which one and why."""
+    """A record cannot be written, read or claimed. The message says which one and why.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from salr.records import RecordError, check_writable
+        >>> try:
+        ...     check_writable(Path("/dev/null"))
+        ... except RecordError as error:
+        ...     print(error)
+        cannot write to /dev/null: it is not a folder
+    """
 
 
 class RunBusy(RecordError):
-    """Another live process holds the run."""
+    """Another live process holds the run.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from salr.records import Run, RunBusy
+        >>> run = Run(Path(tempfile.mkdtemp()), "digits", "lenet", "sgd", "0123456789", seed=0)
+        >>> with run.claim():
+        ...     try:
+        ...         with run.claim():
+        ...             print("never")
+        ...     except RunBusy:
+        ...         print("busy")
+        busy
+    """
 
 
 class Damaged(RecordError):
-    """A file exists, but its content is not what was written."""
+    """A file exists, but its content is not what was written.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from salr.records import Damaged, Run
+        >>> run = Run(Path(tempfile.mkdtemp()), "digits", "lenet", "sgd", "0123456789", seed=0)
+        >>> run.folder.mkdir(parents=True)
+        >>> (run.folder / "status.json").write_text("half a fi")
+        9
+        >>> try:
+        ...     run.inspect()
+        ... except Damaged:
+        ...     print("damaged")
+        damaged
+    """
 
 
 def cannot(do: str, path: Path, error: OSError) -> RecordError:

@@ -25,24 +25,33 @@ RUN_COLUMNS = ("dataset", "model", "optimizer", "key", "seed")
 def load_runs(results: str | os.PathLike[str]) -> tuple[pandas.DataFrame, pandas.DataFrame]:
     """Load all runs of a results folder. Nothing is renamed, so runs in training are not disturbed.
 
-    Example::
-
-        runs, epochs = load_runs("results")
-        finished = runs[runs.state == "finished"]
-        finished.groupby(["model", "config.optimizer.base.lr"]).test_accuracy.agg(["mean", "std", "count"])
-        epochs[epochs.model == "lenet"].pivot_table("test_accuracy", index="epoch", columns="optimizer")
-
     Args:
         results: the folder that holds ``runs/``.
 
     Returns:
-        Two frames. The first has one row per run: ``dataset``, ``model``, ``optimizer``, ``key``, ``seed``,
-        ``state`` (see :class:`~salr.records.State`), the configuration's values as
+        Two frames. The first has one row per run, with the columns ``dataset``, ``model``, ``optimizer``,
+        ``key``, ``seed``, ``state`` (see :class:`~salr.records.State`), the configuration's values as
         ``config.optimizer.base.lr`` and the summary's values, those of nested entries as ``made_by.device``.
-        Lists become tuples; a value that a run does not have is missing. The second has one row per epoch:
-        the columns that identify the run, and the metrics. A run that cannot be read is logged; it has the
-        state ``damaged``, no values and no epochs. Damaged lines of metrics are logged and left out. The
+        Lists become tuples; a value that a run does not have is missing. The second has one row per epoch,
+        with the columns that identify the run, and the metrics. A run that cannot be read is logged; it has
+        the state ``damaged``, no values and no epochs. Damaged lines of metrics are logged and left out. The
         memory needed is about twice that of the frames.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from salr.records import Run, State, load_runs
+        >>> results = Path(tempfile.mkdtemp())
+        >>> for seed, accuracy in ((0, 0.97), (1, 0.99)):
+        ...     run = Run(results, "digits", "lenet", "sgd", "0123456789", seed)
+        ...     with run.claim():
+        ...         run.append_metrics({"epoch": 1, "test_accuracy": accuracy})
+        ...         run.write_json("summary.json", {"test_accuracy": accuracy})
+        ...         run.write_status(State.FINISHED, epoch=1)
+        >>> runs, epochs = load_runs(results)
+        >>> finished = runs[runs.state == "finished"]
+        >>> finished.groupby(["dataset", "model", "optimizer"]).test_accuracy.mean().round(2).tolist()
+        [0.98]
     """
     runs = _Table([*RUN_COLUMNS, "state"])
     parts: list[pandas.DataFrame] = []

@@ -4,7 +4,13 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """The state in a run's record, or the outcome of an attempt to train the run."""
+    """The state in a run's record, or the outcome of an attempt to train the run.
+
+    Example:
+        >>> from salr.records import State
+        >>> State("diverged").ended, State("interrupted").ended
+        (True, False)
+    """
 
     ABSENT = "absent"  # nothing is recorded
     RUNNING = "running"  # a live process holds the run

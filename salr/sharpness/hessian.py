@@ -18,10 +18,21 @@ from salr.sharpness.dataset_loss import DatasetLoss
 
 
 class Estimate(NamedTuple):
-    """A mean of random samples and its standard error."""
+    """A mean of random samples and its standard error.
+
+    Example:
+        >>> import torch
+        >>> from salr.sharpness import hessian_trace
+        >>> x = torch.ones(2, requires_grad=True)
+        >>> estimate = hessian_trace(lambda: x[0] * x[1], [x], samples=1000)
+        >>> abs(estimate.mean) < 4 * estimate.standard_error
+        True
+    """
 
     mean: float
+    """The mean."""
     standard_error: float
+    """The standard deviation of the samples, divided by the square root of their number."""
 
 
 def hessian_eigenvalues(

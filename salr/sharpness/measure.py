@@ -22,6 +22,23 @@ class Measure(ABC):
 
     A subclass defines ``cost`` and ``measure``. If its cost is only the training gradient, it also defines
     ``from_gradients``. If it has a state of tensors, it defines ``state_dict`` and ``load_state_dict``.
+
+    Example:
+        >>> import torch
+        >>> from salr.costs import MeasurementCost
+        >>> from salr.sharpness import Measure
+        >>> class LargestSlope(Measure):
+        ...     cost = MeasurementCost(gradients=0, losses=0, shares_gradient=True)
+        ...
+        ...     def measure(self, evaluation, shared_noise):
+        ...         evaluation()
+        ...         return self.from_gradients(evaluation.gradients()[1])
+        ...
+        ...     def from_gradients(self, gradients):
+        ...         return torch.stack([gradient.abs().max() for gradient in gradients]).max()
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> float(LargestSlope()(lambda: x.square().sum(), [x]))
+        8.0
     """
 
     @property

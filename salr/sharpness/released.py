@@ -14,9 +14,9 @@ class ReleasedMeasure(Measure):
     """f(θ after n2 ascent steps) − f(n1 descent steps after that), one chain from θ; in units of the loss.
 
     This is the measure in the code that the paper's authors released later. A step moves each element by its
-    gradient times ``step_scale``, clipped to ±``step_limit``, without normalisation. The chain shares its
-    first gradient with the training step, and takes n1 + n2 − 1 further gradients and a loss. There the
-    parameters stay where the chain ends, and the model stays in evaluation mode; here both come out as they
+    gradient times ``step_scale``, at most ``step_limit`` in magnitude, without normalisation. The chain
+    shares its first gradient with the training step, and takes n1 + n2 − 1 further gradients and a loss. There
+    the parameters stay where the chain ends, and the model stays in evaluation mode; here both come out as they
     were.
 
     Example:

@@ -13,15 +13,16 @@ import salr.records
 import salr.sharpness
 
 PACKAGES = (salr.optim, salr.sharpness, salr.closures, salr.records)
-MODULES = sorted(
-    f"{package.__name__}.{module.name}"
-    for package in PACKAGES
-    for module in pkgutil.iter_modules(package.__path__)
-)
+MODULES = [
+    "salr.costs",
+    *sorted(
+        f"{package.__name__}.{module.name}"
+        for package in PACKAGES
+        for module in pkgutil.iter_modules(package.__path__)
+    ),
+]
 WITHOUT = {
-    *("Closure", "Estimate", "Measure", "Wrapper"),  # a type, a tuple, and what others are built on
-    *("Damaged", "RecordError", "RunBusy", "State"),  # errors and an enumeration
-    *("check_writable", "find_runs", "load_runs"),  # need a folder of records
+    *("Closure", "Wrapper"),  # a type, and what others are built on
     "atomic",  # a module
 }
 """Public names that show no example."""

@@ -53,10 +53,11 @@ def test_work_done_before_a_resume_is_not_counted(tmp_path: Path, now: list[floa
 
 
 def test_durations_are_for_people() -> None:
-    assert [duration(seconds) for seconds in (-0.4, 40, 720, 11520, 1e6)] == [
+    assert [duration(seconds) for seconds in (-0.4, 40, 720, 11520, 1e6, 1e8)] == [
         "0 s",
         "40 s",
         "12.0 min",
         "3.2 h",
         "11.6 days",
+        "3.2 years",
     ]

@@ -1,0 +1,106 @@
+"""What the paper's tables cost: runs and gradient calls are counted, times are those that were measured.
+
+``OMP_NUM_THREADS=1 make plan ARGS="results=results/reference"`` measures what
+``results/reference/calibration.json`` lacks for the device that it runs on.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from experiments.jobs import cut, makespan
+from experiments.paper.published import CAPTIONS
+from experiments.paper.tables import cells_of_tables
+from experiments.plan import CellPlan, Network, duration, plan
+
+ROOT = Path(__file__).resolve().parents[2]
+CALIBRATION = ROOT / "results" / "reference" / "calibration.json"
+SEEDS = 30
+CLUSTER = 64
+"""Devices that are alike and share the jobs of a table."""
+
+NOT_MEASURED = "not measured yet"
+
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""A head and the rows below it."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Where gradient calls were timed, and the seconds of one on each network."""
+
+    made_by: str
+    seconds: dict[Network, float]
+
+    def duration(self, plans: list[CellPlan], devices: int) -> str:
+        """Return how long devices like this one take, if each network has been timed."""
+        if any(each.network not in self.seconds for each in plans):
+            return NOT_MEASURED
+        return duration(makespan(cut(plans, self.seconds), devices))
+
+    def milliseconds(self, network: Network) -> str:
+        seconds = self.seconds.get(network)
+        return NOT_MEASURED if seconds is None else f"{1e3 * seconds:,.0f}"
+
+
+def timed(kind: str) -> Timed:
+    """Return the times of the device of a kind, ``cpu`` or ``cuda``. There are none if none was measured.
+
+    Raises:
+        ValueError: several devices of this kind were measured, or one of them in several ways.
+    """
+    found: dict[str, dict[Network, float]] = {}
+    for name, seconds in json.loads(CALIBRATION.read_text(encoding="utf-8")).items():
+        device, dataset, network, precision, _, threads, torch = name.split(" / ")
+        if device.partition(" ")[0] == kind:
+            parts = [device.partition(" ")[2], precision, torch]
+            if kind == "cpu":
+                parts.insert(1, threads.replace("1 threads", "one core"))
+            found.setdefault(", ".join(parts), {})[dataset, network] = seconds
+    if len(found) > 1:
+        raise ValueError(f"{CALIBRATION}: expected one device of the kind {kind}, found {'; '.join(found)}")
+    return Timed(*found.popitem()) if found else Timed(NOT_MEASURED, {})
+
+
+def plans_of_tables(seeds: int = SEEDS) -> dict[int, list[CellPlan]]:
+    """Return what each table needs at the paper's budgets if nothing has been trained."""
+    nowhere = f"results={ROOT / 'results' / 'none'}"
+    cells = cells_of_tables(list(CAPTIONS), "paper", [f"seeds={seeds}", nowhere])
+    return {number: plan(each) for number, each in cells.items()}
+
+
+def costs() -> Table:
+    """Return what each table costs on a core of a CPU, on a GPU, and on many of them."""
+    cpu, gpu = timed("cpu"), timed("cuda")
+    head = ("table", "what", "runs", "gradient calls", "1 CPU core", f"{CLUSTER} cores", "1 GPU")
+    lines = []
+    for number, plans in plans_of_tables().items():
+        counts = (
+            str(sum(each.runs for each in plans)),
+            f"{sum(each.left for each in plans) / 1e6:.1f} million",
+        )
+        times = (cpu.duration(plans, 1), cpu.duration(plans, CLUSTER))
+        times += (gpu.duration(plans, 1), gpu.duration(plans, CLUSTER))
+        lines.append((str(number), CAPTIONS[number], *counts, *times))
+    return (*head, f"{CLUSTER} GPUs"), lines
+
+
+def call_times() -> Table:
+    """Return the milliseconds of a gradient call on each network of the tables."""
+    cpu, gpu = timed("cpu"), timed("cuda")
+    networks = {each.network: each for plans in plans_of_tables(1).values() for each in plans}
+    lines = [
+        (
+            network[1],
+            network[0],
+            str(each.config.dataset.batch_size),
+            *(timed.milliseconds(network) for timed in (cpu, gpu)),
+        )
+        for network, each in networks.items()
+    ]
+    return ("network", "data", "batch", "CPU core (ms)", "GPU (ms)"), lines
+
+
+def devices() -> str:
+    """Return a sentence that names the devices."""
+    return f"CPU: {timed('cpu').made_by}. GPU: {timed('cuda').made_by}."
