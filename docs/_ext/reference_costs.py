@@ -71,33 +71,32 @@ def plans_of_tables(seeds: int = SEEDS) -> dict[int, list[CellPlan]]:
 
 def costs() -> Table:
     """Return what each table costs on a core of a CPU, on a GPU, and on many of them."""
-    cpu, gpu = timed("cpu"), timed("cuda")
-    head = ("table", "what", "runs", "gradient calls", "1 CPU core", f"{CLUSTER} cores", "1 GPU")
-    lines = []
+    head = (
+        "table",
+        "what",
+        "runs",
+        "gradient calls",
+        "1 CPU core",
+        f"{CLUSTER} cores",
+        "1 GPU",
+        f"{CLUSTER} GPUs",
+    )
+    lines: list[tuple[str, ...]] = []
     for number, plans in plans_of_tables().items():
-        counts = (
-            str(sum(each.runs for each in plans)),
-            f"{sum(each.left for each in plans) / 1e6:.1f} million",
-        )
-        times = (cpu.duration(plans, 1), cpu.duration(plans, CLUSTER))
-        times += (gpu.duration(plans, 1), gpu.duration(plans, CLUSTER))
-        lines.append((str(number), CAPTIONS[number], *counts, *times))
-    return (*head, f"{CLUSTER} GPUs"), lines
+        runs, calls = sum(each.runs for each in plans), sum(each.left for each in plans)
+        times = [timed(kind).duration(plans, devices) for kind in ("cpu", "cuda") for devices in (1, CLUSTER)]
+        lines.append((str(number), CAPTIONS[number], str(runs), f"{calls / 1e6:.1f} million", *times))
+    return head, lines
 
 
 def call_times() -> Table:
     """Return the milliseconds of a gradient call on each network of the tables."""
-    cpu, gpu = timed("cpu"), timed("cuda")
-    networks = {each.network: each for plans in plans_of_tables(1).values() for each in plans}
-    lines = [
-        (
-            network[1],
-            network[0],
-            str(each.config.dataset.batch_size),
-            *(timed.milliseconds(network) for timed in (cpu, gpu)),
-        )
-        for network, each in networks.items()
-    ]
+    networks = {each.network: each.config for plans in plans_of_tables(1).values() for each in plans}
+    lines: list[tuple[str, ...]] = []
+    for network, config in networks.items():
+        dataset, title = network
+        times = [timed(kind).milliseconds(network) for kind in ("cpu", "cuda")]
+        lines.append((title, dataset, str(config.dataset.batch_size), *times))
     return ("network", "data", "batch", "CPU core (ms)", "GPU (ms)"), lines
 
 

@@ -15,9 +15,9 @@ class ReleasedMeasure(Measure):
 
     This is the measure in the code that the paper's authors released later. A step moves each element by its
     gradient times ``step_scale``, at most ``step_limit`` in magnitude, without normalisation. The chain
-    shares its first gradient with the training step, and takes n1 + n2 − 1 further gradients and a loss. There
-    the parameters stay where the chain ends, and the model stays in evaluation mode; here both come out as they
-    were.
+    shares its first gradient with the training step, and takes n1 + n2 − 1 further gradients and a loss. In
+    that code the parameters stay where the chain ends, and the model stays in evaluation mode; here both come
+    out as they were.
 
     Example:
         >>> import torch
