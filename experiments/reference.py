@@ -63,13 +63,23 @@ def make(reference: Path) -> None:
     Raises:
         RecordError: a record cannot be read, or a file cannot be written.
     """
-    overrides = [*OVERRIDES, f"results={reference}"]
-    tables, _ = read_tables([], "paper", overrides)
-    measured = [table.number for table in tables if any(cell.values for cell in table.cells)]
-    make_report(measured, "paper", overrides, reference)
-    study = Study("paper", [f"results={reference}"])
-    if any(run.state() is State.FINISHED for cell in study.planned() for run in records_of(cell.config)):
+    if numbers := measured_tables(reference):
+        make_report(numbers, "paper", [*OVERRIDES, f"results={reference}"], reference)
+    if (study := measured_study(reference)) is not None:
         make_study_report(study, reference)
+
+
+def measured_tables(reference: Path) -> list[int]:
+    """Return the numbers of the tables of which a run is kept."""
+    tables, _ = read_tables([], "paper", [*OVERRIDES, f"results={reference}"])
+    return [table.number for table in tables if any(cell.values for cell in table.cells)]
+
+
+def measured_study(reference: Path) -> Study | None:
+    """Return the study if a run of it is kept."""
+    study = Study("paper", [f"results={reference}"])
+    runs = (run for cell in study.planned() for run in records_of(cell.config))
+    return study if any(run.state() is State.FINISHED for run in runs) else None
 
 
 def _rounded(iterations: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,20 +9,19 @@ import csv
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))  # run as a script, it finds the project's packages
+sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]  # run as a script, it finds the project's packages
+
+import reference_costs  # noqa: E402
 
 from salr.reporting.methods import name_of  # noqa: E402
 from salr.reporting.metrics import METRICS  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference"
-SECONDS_A_CALL = 0.01
-"""What a gradient call is taken to last where times are compared."""
-
-HOUR, DAY = 3600, 86400
 NO_BREAK = "\u00a0"
 
 
@@ -79,32 +78,75 @@ def differences(name: str) -> str:
     return "\n".join(lines)
 
 
-def costs(seeds: int = 30) -> str:
-    """Return what each table takes at the paper's budgets, counted from the configurations."""
-    from experiments.jobs import cut, makespan
-    from experiments.paper.published import CAPTIONS
-    from experiments.paper.tables import cells_of_tables
-    from experiments.plan import plan
+def found() -> str:
+    """Return what has been measured and how each planned comparison ended, a line per finding."""
+    cells = [row for name in _tables() for row in rows(f"tables/{name}.csv")]
+    measured = [row for row in cells if int(row["n"] or 0) > 0]
+    numbers = " and ".join(sorted({row["table"] for row in cells}))
+    names = ", ".join(map(_named, measured))
+    lines = [f"- {len(measured)} of the {len(cells)} cells of Table {numbers} are measured: {names}."]
+    for row in measured if "differs" in cells[0] else ():
+        gap = float(row["mean_minus_published"])
+        word = "differs from" if row["differs"] == "True" else "is not told apart from"
+        lines.append(f"- {_named(row, '')} {word} the published mean: {gap:+.{_digits(row)}f}.")
+    for name in _tables():
+        for row in rows(f"tables/{name}_differences.csv"):
+            if row["difference"]:
+                lines.append(f"- {row['network']}, at equal gradient calls: {_compared(row)}")
+    return "\n".join([*lines, *_found_by_the_study()])
 
-    lines = []
-    nowhere = f"results={ROOT / 'results' / 'none'}"  # no record there: everything is left
-    for number, cells in cells_of_tables(list(CAPTIONS), "paper", [f"seeds={seeds}", nowhere]).items():
-        plans = plan(cells)
-        jobs = cut(plans, {each.network: SECONDS_A_CALL for each in plans})
-        calls = sum(each.left for each in plans)
-        lines.append(
-            (
-                str(number),
-                CAPTIONS[number],
-                str(sum(each.runs for each in plans)),
-                f"{calls / 1e6:.1f} million",
-                f"{max(each.gradient_calls for each in plans):,.0f}",
-                f"{makespan(jobs, 1) / DAY:.1f} days",
-                f"{makespan(jobs, 64) / HOUR:.1f} h",
-            )
-        )
-    head = ("table", "what", "runs", "gradient calls", "of the longest run", "1 device", "64 devices")
-    return markdown(head, lines)
+
+def _found_by_the_study() -> list[str]:
+    """Return a line per outcome of the comparison of each method with SGD, each at its own best rate."""
+    if not (REFERENCE / "study" / "methods.csv").exists():
+        return []
+    methods = rows("study/methods.csv")
+    rated = [row["name"] for row in methods if row["rate"]]
+    lines = [f"- The study has chosen the rates of {len(rated)} of {len(methods)} methods."]
+    outcomes: dict[str, list[str]] = {}
+    for row in methods:
+        if row["outcome"]:
+            outcomes.setdefault(row["outcome"], []).append(row["name"])
+    at_best = "At its own best rate, compared with SGD at its best rate"
+    return [*lines, *(f"- {at_best}: {', '.join(names)}: {word}." for word, names in outcomes.items())]
+
+
+def _compared(row: dict[str, str]) -> str:
+    low, high = sorted((float(row["low_95"]), float(row["high_95"])))
+    names = f"{name_of(row['method'])} minus {name_of(row['against'])}"
+    size = f"{float(row['difference']):+.3g}, 95 % interval {low:+.3g} to {high:+.3g}"
+    outcome = f": {row['outcome']}" if "outcome" in row else ""  # tables of earlier versions do not say
+    return f"{names} {size}, {row['n']} seeds{outcome}."
+
+
+def _tables() -> list[str]:
+    return [path.stem for path in sorted((REFERENCE / "tables").glob("table[0-9].csv"))]
+
+
+def _named(row: dict[str, str], about: str = " ({n} seeds)") -> str:
+    return f"{row['network']} {name_of(row['method'])}{about.format(n=row['n'])}"
+
+
+def _digits(row: dict[str, str]) -> int:
+    return METRICS[row["metric"]].digits
+
+
+def study(name: str) -> str:
+    """Return a table of the study, as its report has written it."""
+    path = REFERENCE / "study" / f"{name}.md"
+    if not path.exists():
+        return "The study has not been measured yet."
+    return path.read_text(encoding="utf-8").partition("\n\n")[2].strip()  # the page has titles of its own
+
+
+def costs() -> str:
+    """Return what each table takes at the paper's budgets, and the devices whose times it gives."""
+    return f"{markdown(*reference_costs.costs())}\n\n{reference_costs.devices()}"
+
+
+def call_times() -> str:
+    """Return how long a gradient call lasts on each network."""
+    return markdown(*reference_costs.call_times())
 
 
 def run_times() -> str:
@@ -163,9 +205,23 @@ def _ratio(value: str) -> str:
     return "none" if value in ("", "nan") else f"{float(value):.3g}"
 
 
+def pictures(pattern: str, about: str) -> str:
+    """Return the pictures whose files match the pattern, for pages that lie in ``docs/``."""
+    found = sorted(path.relative_to(ROOT).as_posix() for path in REFERENCE.glob(pattern))
+    return "\n\n".join(f"![{about}](../{path})" for path in found)
+
+
+STUDIED = ("methods", "rates", "fifth", "factor", "flatness", "correlation", "batches", "variants", "lenet")
+"""The tables of the study."""
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "found": found,
+    "curves": partial(pictures, "figures/calls_*.png", "Test error and the factor against gradient calls"),
+    "sensitivity": partial(pictures, "study/sensitivity.png", "Validation error against the base rate"),
     "results": results,
+    **{f"study_{name}": partial(study, name) for name in STUDIED},
     "costs": costs,
+    "call_times": call_times,
     "run_times": run_times,
     "steps": steps,
     "expansion": expansion,
@@ -198,7 +254,7 @@ def setup(app: Any) -> dict[str, Any]:
         required_arguments = 1
 
         def run(self) -> list[Any]:
-            for path in REFERENCE.rglob("*.csv"):
+            for path in (*REFERENCE.rglob("*.csv"), reference_costs.CALIBRATION):
                 self.env.note_dependency(str(path))
             return self.parse_text_to_nodes(BLOCKS[self.arguments[0]]())
 

@@ -61,6 +61,7 @@ def sensitivity(
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axis.set_minor_formatter(NullFormatter())
+    axes.set_xticks(sorted({point.rate for points in curves.values() for point in points}), minor=False)
     axes.set(xlabel="base learning rate η0", ylabel="validation error (%)")
     axes.grid(alpha=0.25, which="both")
     if axes.get_legend_handles_labels()[0]:

@@ -155,9 +155,9 @@ def test_costs_count_large_batches_by_their_images(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr("experiments.study.training.seconds_a_call", lambda plans: seconds)
     lines = {tuple(line.split()[:2]): line.split() for line in costs(study(tmp_path, "paper")).splitlines()}
     assert lines[SEARCH, "sgd"][2:] == ["12", "12", "8,420", "101,040", "16.8", "min"]
-    assert lines[FULL, "sgd"][2:] == ["5", "5", "46,900", "234,500", "39.1", "min"]
-    assert lines["batch_8192", "sgd"][2:] == ["3", "3", "51,200", "153,600", "25.6", "min"]
-    assert lines["lenet", "sgd"][-2:] == ["78.2", "min"]
+    assert lines[FULL, "sgd"][2:] == ["5", "5", "46,800", "234,000", "39.0", "min"]
+    assert lines["batch_8192", "sgd"][2:] == ["3", "3", "44,800", "134,400", "22.4", "min"]
+    assert lines["lenet", "sgd"][-2:] == ["78.0", "min"]
 
 
 def table(results: Path, name: str) -> dict[str, dict[str, str]]:
