@@ -1,6 +1,7 @@
 """Every command that the pages show is understood. What would train for long is checked without training."""
 
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -64,6 +65,7 @@ def check_table(words: list[str]) -> None:
 
 
 def check(line: str) -> None:
+    line = re.sub(r"^([A-Z_]+=\S+ )+", "", line)  # what the environment is given does not change the command
     words = shlex.split(line.split(" #")[0])
     if words[:2] == [".", ".venv/bin/activate"] or line.startswith("source .venv/bin/activate"):
         return
