@@ -76,7 +76,8 @@ class Evaluation:
             listed twice counts once.
         advance: moves the closure on to its next batch. Only methods that use several batches an iteration
             call it.
-        side: what the closure changes besides its result, if that has been found before.
+        side: what the closure changes besides its result, kept from one step to the next. Without it, a plain
+            gradient is taken as it is: nothing is watched, and :meth:`undo` puts back only gradients.
 
     Raises:
         TypeError: the closure is not callable or does not return a tensor.
@@ -111,6 +112,7 @@ class Evaluation:
         """Parameters and their gradients from before the step, which its training gradient is added to."""
         self._on_accumulated = False
         self._advance = advance
+        self._can_undo = side is not None
         self._side = SideState(self._all) if side is None else side
         self._side.parameters = self._all
         self.begun: Snapshot | None = None
@@ -287,6 +289,8 @@ class Evaluation:
         if self._replay is not None:
             return self._gradient()
         first, self._untouched = self._untouched, False
+        if before is None and not self._can_undo:
+            return self._gradient_or_nothing(first)
         self.begun = before if self.begun is None else self.begun
         self.begin()
         if self._side.complete:

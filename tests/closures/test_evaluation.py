@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 from torch.utils.checkpoint import checkpoint
 
-from salr.closures import Evaluation
+from salr.closures import Evaluation, SideState
 from salr.closures.snapshot import Snapshot
 from salr.optim import SALR
 from salr.sharpness import AscentDescent
@@ -218,3 +219,17 @@ def test_modules_are_found_without_a_trace() -> None:
     assert set(Evaluation(loss, model.parameters()).modules()) == set(model.modules())
     after = [*model.state_dict().values(), torch.get_rng_state()]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
+
+
+def test_a_plain_gradient_is_not_watched() -> None:
+    # Watching is slow and keeps compiled networks from running as such; a plain step needs none of it.
+    x = torch.tensor([3.0, 4.0], requires_grad=True)
+    modes: list[object] = []
+
+    def closure() -> Tensor:
+        modes.append(_get_current_dispatch_mode())
+        return x.square().sum()
+
+    Evaluation(closure, [x])()
+    Evaluation(closure, [x], side=SideState([x]))()
+    assert [mode is None for mode in modes] == [True, False]
