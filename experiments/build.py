@@ -75,7 +75,7 @@ def _released(base: Optimizer, part: ReleasedSALRConfig) -> ReleasedSALR:
 WRAPPERS: dict[str, Callable[[Optimizer, Any], Wrapper]] = {
     "smoothout": lambda base, part: SmoothOut(base, **asdict(part)),
     "sam": lambda base, part: SAM(base, **asdict(part)),
-    "local_entropy": lambda base, part: LocalEntropy(base, **asdict(part)),
+    "local_entropy": lambda base, part: LocalEntropy(base, **part.values),
     "salr": _salr,
     "released": _released,
 }

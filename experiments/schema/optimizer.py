@@ -5,6 +5,7 @@ The classes of ``salr.optim`` and ``salr.sharpness`` document them.
 
 from dataclasses import asdict, dataclass, field
 from enum import Enum
+from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
 
@@ -150,6 +151,13 @@ class ReleasedSALRConfig:
         check_count("interval", self.interval, 1)
 
 
+class NoiseLaw(Enum):
+    """The law of the Langevin dynamics' noise: see :class:`salr.optim.LocalEntropy`."""
+
+    normal = "normal"
+    two_point = "two_point"
+
+
 @dataclass
 class LocalEntropyConfig:
     steps: int = MISSING
@@ -159,9 +167,21 @@ class LocalEntropyConfig:
     scope_growth: float = MISSING
     noise: float = MISSING
     averaging: float = MISSING
+    noise_law: NoiseLaw | None = None  # null: normal
+
+    def __post_init__(self) -> None:
+        if self.noise_law is NoiseLaw.normal:
+            self.noise_law = None  # one configuration, one run key
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The arguments of the class."""
+        return {**asdict(self), "noise_law": (self.noise_law or NoiseLaw.normal).value}
 
     def check(self) -> None:
-        check_local_entropy(**asdict(self))
+        numbers = asdict(self)
+        del numbers["noise_law"]
+        check_local_entropy(**numbers)
 
 
 @dataclass

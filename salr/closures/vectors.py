@@ -49,10 +49,10 @@ def like_shard(parameter: Tensor, shard: Tensor) -> Tensor:
 
 def copy_into(places: Iterable[Tensor], values: Iterable[Tensor]) -> None:
     """Copy values into tensors, shard by shard if they are sharded alike."""
-    pairs = [(local(place), local(value)) for place, value in zip(places, values, strict=True)]
-    if pairs:
+    to, from_ = [local(place) for place in places], [local(value) for value in values]
+    if to:
         with torch.no_grad():
-            torch._foreach_copy_([place for place, _ in pairs], [value for _, value in pairs])
+            torch._foreach_copy_(to, from_)
 
 
 def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:

@@ -12,6 +12,7 @@ from salr.checks import check_positive
 from salr.closures import Evaluation
 from salr.closures.evaluation import NoGradient
 from salr.closures.vectors import copy_into, like_shard, local
+from salr.optim.noise import SPREAD, uniform
 from salr.optim.ranks import drawn_alike
 from salr.optim.wrapper import Wrapper
 
@@ -72,27 +73,25 @@ class SmoothOut(Wrapper):
                 return evaluation()
         pairs = zip(parameters, self._spared, strict=True)
         perturbed = [parameter for parameter, spared in pairs if not spared and parameter.requires_grad]
-        start = [local(parameter).clone() for parameter in perturbed]
-        noise = self._noise(perturbed)
+        places = [local(parameter) for parameter in perturbed]
+        start = [place.clone() for place in places]
         if perturbed:
-            torch._foreach_add_([local(parameter) for parameter in perturbed], noise)
+            self._perturb(perturbed, places)
         try:
             return evaluation.training_gradient()
         finally:
-            copy_into(perturbed, start)
+            copy_into(places, start)
 
-    def _noise(self, parameters: list[Tensor]) -> list[Tensor]:
-        """Return the noise for the parameters, or for this rank's shards of them."""
-        noise = drawn_alike(parameters, self._uniform)
+    def _perturb(self, parameters: list[Tensor], places: list[Tensor]) -> None:
+        noise = drawn_alike(parameters, uniform)
         if not self.adaptive:
-            return noise
-        pairs = zip(noise, parameters, strict=True)
-        return [local(self._rescaled(like_shard(parameter, drawn), parameter)) for drawn, parameter in pairs]
-
-    def _uniform(self, like: Tensor) -> Tensor:
-        noise = torch.empty_like(like)
-        (torch.view_as_real(noise) if noise.is_complex() else noise).uniform_(-self.radius, self.radius)
-        return noise
+            torch._foreach_add_(places, noise, alpha=self.radius / SPREAD)
+            return
+        rescaled = [
+            self._rescaled(like_shard(parameter, drawn.to(parameter.dtype) / SPREAD), parameter)
+            for drawn, parameter in zip(noise, parameters, strict=True)
+        ]
+        torch._foreach_add_(places, [local(drawn) for drawn in rescaled])
 
     def _rescaled(self, noise: Tensor, parameter: Tensor) -> Tensor:
         """Return the noise of each filter with a times the filter's norm."""

@@ -17,7 +17,7 @@ from experiments.schema.optimizer import (
 )
 from experiments.schema.overrides import choices
 from salr.closures import Evaluation
-from salr.optim import SALR, ReleasedSALR, Wrapper
+from salr.optim import SALR, LocalEntropy, ReleasedSALR, Wrapper
 from salr.sharpness import AscentDescent, DirectionalCurvature, GradientNorm, SAMSharpness, TopEigenvalue
 from tests.helpers.optim import Problem
 
@@ -187,3 +187,21 @@ def test_bounds_reach_the_optimizer() -> None:
     optimizer = build_optimizer(released, Problem().model.parameters())
     assert isinstance(optimizer, ReleasedSALR)
     assert optimizer.max_factor == 4
+
+
+@pytest.mark.parametrize(
+    ("word", "law"), [("null", "normal"), ("normal", "normal"), ("two_point", "two_point")]
+)
+def test_the_law_of_the_noise_reaches_the_optimizer(word: str, law: str) -> None:
+    config = load(["optimizer=entropy_sgd", f"optimizer.local_entropy.noise_law={word}"]).optimizer
+    optimizer = build_optimizer(config, Problem().model.parameters())
+    assert isinstance(optimizer, LocalEntropy)
+    assert optimizer.noise_law == law
+
+
+def test_a_law_of_noise_that_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(["optimizer=entropy_sgd", "optimizer.local_entropy.noise_law=uniform"])
+    assert str(caught.value).startswith(
+        "optimizer.local_entropy.noise_law: Invalid value 'uniform', expected one of [normal, two_point]"
+    )

@@ -63,6 +63,12 @@ def test_each_measure_is_another_run() -> None:
     assert len(keys) == len(measures) + 2
 
 
+def test_another_law_of_noise_is_another_run() -> None:
+    law = "optimizer.local_entropy.noise_law"
+    assert key("optimizer=entropy_sgd", f"{law}=normal") == key("optimizer=entropy_sgd")
+    assert key("optimizer=entropy_sgd", f"{law}=two_point") != key("optimizer=entropy_sgd")
+
+
 @pytest.mark.parametrize(
     "override",
     [

@@ -1,6 +1,7 @@
 """Entropy-SGD: against a plain twin, its noise, its scope, and which batches it sees."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam
 
 from salr.optim import SALR, LocalEntropy
+from salr.optim.noise import two_point
 from salr.sharpness import AscentDescent
 from tests.helpers.optim import Flat, assert_same
 
@@ -25,9 +27,10 @@ def sharpness_at(problem: Flat, theta: Tensor, gamma: float, steps: int) -> floa
     return ends[0] - ends[1]
 
 
+@pytest.mark.parametrize("law", ["normal", "two_point"])
 @pytest.mark.parametrize("measured", [False, True], ids=["alone", "under SALR"])
 @pytest.mark.parametrize(("base", "rate"), [(SGD, 1.0), (Adam, 0.05)])
-def test_a_trajectory_is_the_twins(base: type[SGD | Adam], rate: float, measured: bool) -> None:
+def test_a_trajectory_is_the_twins(base: type[SGD | Adam], rate: float, measured: bool, law: str) -> None:
     """Langevin steps on new batches, Nesterov on the loss, α for the old mean; the base steps along x − μ.
 
     Under SALR the first of the batches is measured, and the outer rate is scaled.
@@ -35,8 +38,17 @@ def test_a_trajectory_is_the_twins(base: type[SGD | Adam], rate: float, measured
     fast, slow = Flat(), Flat()
     steps, inner_lr, momentum, scope, growth, noise, averaging = 4, 0.1, 0.9, 0.5, 0.2, 0.01, 0.75
     entropy = LocalEntropy(
-        base(fast.model.parameters(), lr=rate), steps, inner_lr, momentum, scope, growth, noise, averaging
+        base(fast.model.parameters(), lr=rate),
+        steps,
+        inner_lr,
+        momentum,
+        scope,
+        growth,
+        noise,
+        averaging,
+        noise_law=law,
     )
+    draw = torch.randn_like if law == "normal" else two_point
     optimizer = (
         SALR(entropy, AscentDescent(gamma=0.02, descent_steps=3, ascent_steps=3)) if measured else entropy
     )
@@ -59,7 +71,7 @@ def test_a_trajectory_is_the_twins(base: type[SGD | Adam], rate: float, measured
             velocity = momentum * velocity + gradient
             inner = inner - inner_lr * (gradient + momentum * velocity - gamma * (x - inner))
             drawn = torch.cat(
-                [torch.randn_like(parameter).flatten() for parameter in slow.model.parameters()]
+                [draw(parameter).to(parameter).flatten() for parameter in slow.model.parameters()]
             )
             inner = inner + noise * math.sqrt(2 * inner_lr) * drawn  # of either sign alike
             mean = averaging * mean + (1 - averaging) * inner
@@ -147,10 +159,13 @@ def test_the_scope_grows_and_is_capped_where_it_would_diverge() -> None:
         assert optimizer.current_scope == pytest.approx(scope)
 
 
-def test_langevin_noise_has_the_stated_scale() -> None:
+@pytest.mark.parametrize("law", ["normal", "two_point"])
+def test_langevin_noise_has_the_stated_scale(law: str) -> None:
     """One step with no gradient moves x' by ε √(2 η') N(0, 1); μ takes (1 − α) of it."""
     weight = nn.Parameter(torch.zeros(200_000))
-    optimizer = LocalEntropy(SGD([weight], lr=1.0), steps=1, noise=1e-2, scope=0.0, averaging=0.75)
+    optimizer = LocalEntropy(
+        SGD([weight], lr=1.0), steps=1, noise=1e-2, scope=0.0, averaging=0.75, noise_law=law
+    )
     optimizer.step(lambda: (weight * 0).sum())
     assert float(weight.detach().std()) == pytest.approx(0.25 * 1e-2 * math.sqrt(0.2), rel=0.02)
 
@@ -171,3 +186,83 @@ def test_a_closure_that_takes_its_next_batch_by_itself_is_enough() -> None:
         slow.advance()
         assert fast.place == slow.place
         assert torch.equal(fast.theta, slow.theta)
+
+
+@pytest.mark.parametrize("law", ["normal", "two_point"])
+def test_mean_and_variance_on_a_quadratic_are_the_stationary_ones(law: str) -> None:
+    """On f(x) = a x² / 2, x' and the momentum v follow a linear map with noise.
+
+    So their mean follows the map, and their stationary covariance C solves C = M C Mᵀ + s² e eᵀ.
+    """
+    torch.manual_seed(0)
+    count, steps, curvature, x = 40_000, 300, 2.0, 0.5
+    inner_lr, momentum, scope, noise = 0.05, 0.6, 3.0, 0.3
+    weight, seen = nn.Parameter(torch.full((count,), x, dtype=torch.float64)), []
+
+    def closure() -> Tensor:
+        seen.append(weight.detach().clone())
+        return curvature * weight.square().sum() / 2
+
+    optimizer = LocalEntropy(
+        SGD([weight], lr=1.0), steps, inner_lr, momentum, scope, 0.0, noise, noise_law=law
+    )
+    optimizer.step(closure)
+    # v becomes m v + a x', and x' moves by −η' (a x' + m v) + η' γ (x − x').
+    step = np.array(
+        [
+            [1 - inner_lr * (curvature * (1 + momentum) + scope), -inner_lr * momentum**2],
+            [curvature, momentum],
+        ]
+    )
+    drive = np.array([inner_lr * scope * x, 0.0])
+    mean = np.array([x, 0.0])
+    for k in range(4):
+        expected = pytest.approx(mean[0], abs=4 * float(seen[k].std()) / math.sqrt(count) + 1e-12)
+        assert float(seen[k].mean()) == expected
+        mean = step @ mean + drive
+    source = np.array([2 * inner_lr * noise**2, 0.0, 0.0, 0.0])
+    covariance = np.linalg.solve(np.eye(4) - np.kron(step, step), source)
+    stationary = np.linalg.solve(np.eye(2) - step, drive)
+    last = seen[steps - 1]
+    assert float(last.var()) == pytest.approx(covariance[0], rel=4 * math.sqrt(2 / count))
+    assert float(last.mean()) == pytest.approx(stationary[0], abs=4 * math.sqrt(covariance[0] / count))
+    assert stationary[0] == pytest.approx(scope * x / (scope + curvature / (1 - momentum)))
+
+
+def test_a_law_that_is_none() -> None:
+    with pytest.raises(ValueError, match=r"\Anoise_law = 'uniform'; expected 'normal' or 'two_point'\Z"):
+        LocalEntropy(SGD([one()], lr=1.0), noise_law="uniform")
+
+
+def strided() -> nn.Parameter:
+    return nn.Parameter(torch.arange(24.0).reshape(3, 8)[:, ::2])
+
+
+def transposed() -> nn.Parameter:
+    return nn.Parameter(torch.arange(12.0).reshape(4, 3).t())
+
+
+@pytest.mark.parametrize("make", [strided, transposed])
+@pytest.mark.parametrize("given", [True, False], ids=["gradient in rows", "gradient as torch lays it"])
+def test_parameters_and_gradients_may_lie_in_memory_as_they_like(
+    make: Callable[[], nn.Parameter], given: bool
+) -> None:
+    """The same values in rows give the same result, and what lies between a parameter's elements stays."""
+    weight = make()
+    plain = nn.Parameter(weight.detach().contiguous().clone())
+    evaluations = 0
+
+    def closure() -> Tensor:
+        nonlocal evaluations
+        evaluations += 1
+        loss = weight.pow(3).sum() / 300
+        if given and evaluations != 2:  # so that the momentum is laid out in another way than a gradient
+            weight.grad = (weight.detach().square() / 100).contiguous()
+        return loss
+
+    between = None if weight._base is None else weight._base.clone()
+    for parameter, loss in ((weight, closure), (plain, lambda: plain.pow(3).sum() / 300)):
+        torch.manual_seed(0)
+        LocalEntropy(SGD([parameter], lr=1.0), noise=0.0).step(loss)
+    torch.testing.assert_close(weight, plain)
+    assert between is None or torch.equal(between, weight._base)
