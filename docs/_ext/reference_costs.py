@@ -6,6 +6,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from experiments.jobs import cut, makespan
@@ -62,10 +63,11 @@ def timed(kind: str) -> Timed:
     return Timed(*found.popitem()) if found else Timed(NOT_MEASURED, {})
 
 
-def plans_of_tables(seeds: int = SEEDS) -> dict[int, list[CellPlan]]:
+@cache
+def plans_of_tables() -> dict[int, list[CellPlan]]:
     """Return what each table needs at the paper's budgets if nothing has been trained."""
     nowhere = f"results={ROOT / 'results' / 'none'}"
-    cells = cells_of_tables(list(CAPTIONS), "paper", [f"seeds={seeds}", nowhere])
+    cells = cells_of_tables(list(CAPTIONS), "paper", [f"seeds={SEEDS}", nowhere])
     return {number: plan(each) for number, each in cells.items()}
 
 
@@ -91,7 +93,7 @@ def costs() -> Table:
 
 def call_times() -> Table:
     """Return the milliseconds of a gradient call on each network of the tables."""
-    networks = {each.network: each.config for plans in plans_of_tables(1).values() for each in plans}
+    networks = {each.network: each.config for plans in plans_of_tables().values() for each in plans}
     lines: list[tuple[str, ...]] = []
     for network, config in networks.items():
         dataset, title = network

@@ -3,7 +3,7 @@
 import importlib
 import json
 import re
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,32 +15,40 @@ from tests.helpers.pages import DOCS
 SECONDS = 0.01
 
 
+@pytest.fixture(scope="module")
+def costs() -> ModuleType:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(DOCS / "_ext"))
+        return importlib.import_module("reference_costs")
+
+
 @pytest.fixture
-def costs(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
-    monkeypatch.delitem(sys.modules, "reference_costs", raising=False)
-    return importlib.import_module("reference_costs")
+def calibrated(costs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that lets every call last the same on some devices, and on no others."""
 
+    def calibrate(*devices: str) -> None:
+        networks = [each.network for plans in costs.plans_of_tables().values() for each in plans]
+        times = {
+            f"{device} / {dataset} / {network} / float32 / batch 1 / 1 threads / torch 9": SECONDS
+            for dataset, network in networks
+            for device in devices
+        }
+        path = tmp_path / "calibration.json"
+        path.write_text(json.dumps(times), encoding="utf-8")
+        monkeypatch.setattr(costs, "CALIBRATION", path)
 
-def calibrated(module: ModuleType, path: Path, *devices: str) -> None:
-    """Let the module read a calibration in which every call lasts the same on these devices."""
-    networks = [each.network for plans in module.plans_of_tables(1).values() for each in plans]
-    times = {
-        f"{device} / {dataset} / {network} / float32 / batch 1 / 1 threads / torch 9": SECONDS
-        for dataset, network in networks
-        for device in devices
-    }
-    path.write_text(json.dumps(times), encoding="utf-8")
-    vars(module)["CALIBRATION"] = path
+    return calibrate
 
 
 def test_the_committed_times_are_of_every_network(costs: ModuleType) -> None:
-    networks = {each.network for plans in costs.plans_of_tables(1).values() for each in plans}
+    networks = {each.network for plans in costs.plans_of_tables().values() for each in plans}
     assert set(costs.timed("cpu").seconds) == networks
 
 
-def test_one_device_takes_the_calls_times_the_time_of_one(costs: ModuleType, tmp_path: Path) -> None:
-    calibrated(costs, tmp_path / "calibration.json", "cpu Some Processor", "cuda Some GPU")
+def test_one_device_takes_the_calls_times_the_time_of_one(
+    costs: ModuleType, calibrated: Callable[..., None]
+) -> None:
+    calibrated("cpu Some Processor", "cuda Some GPU")
     head, lines = costs.costs()
     places = {name: place for place, name in enumerate(head)}
     for line, plans in zip(lines, costs.plans_of_tables().values(), strict=True):
@@ -53,8 +61,10 @@ def test_one_device_takes_the_calls_times_the_time_of_one(costs: ModuleType, tmp
     )
 
 
-def test_many_devices_need_the_longest_run_and_their_share(costs: ModuleType, tmp_path: Path) -> None:
-    calibrated(costs, tmp_path / "calibration.json", "cpu Some Processor")
+def test_many_devices_need_the_longest_run_and_their_share(
+    costs: ModuleType, calibrated: Callable[..., None]
+) -> None:
+    calibrated("cpu Some Processor")
     timed = costs.timed("cpu")
     for plans in costs.plans_of_tables().values():
         calls = sum(each.left for each in plans)
@@ -64,8 +74,8 @@ def test_many_devices_need_the_longest_run_and_their_share(costs: ModuleType, tm
         assert 0.95 * least <= seconds <= 1.05 * (calls / costs.CLUSTER + longest) * SECONDS
 
 
-def test_what_is_not_measured_is_said(costs: ModuleType, tmp_path: Path) -> None:
-    calibrated(costs, tmp_path / "calibration.json", "cpu Some Processor")
+def test_what_is_not_measured_is_said(costs: ModuleType, calibrated: Callable[..., None]) -> None:
+    calibrated("cpu Some Processor")
     head, lines = costs.costs()
     assert {line[head.index("1 GPU")] for line in lines} == {costs.NOT_MEASURED}
     assert {line[head.index("GPU (ms)")] for head, lines in [costs.call_times()] for line in lines} == {
@@ -73,8 +83,8 @@ def test_what_is_not_measured_is_said(costs: ModuleType, tmp_path: Path) -> None
     }
 
 
-def test_two_devices_of_a_kind_are_refused(costs: ModuleType, tmp_path: Path) -> None:
-    calibrated(costs, tmp_path / "calibration.json", "cpu One", "cpu Two")
+def test_two_devices_of_a_kind_are_refused(costs: ModuleType, calibrated: Callable[..., None]) -> None:
+    calibrated("cpu One", "cpu Two")
     with pytest.raises(ValueError, match="expected one device of the kind cpu"):
         costs.timed("cpu")
 
