@@ -202,8 +202,13 @@ def _texts(row: Row, study: Study) -> tuple[str, ...]:
         "not chosen" if row.rate is None else f"{row.rate:.4g}{edge}",
         str(row.cell.wanted.epochs),
         "–" if math.isnan(calls) else f"{calls:,.0f}",
-        measured_text(row.cell) if row.cell.values or row.cell.others else "not measured",
+        _accuracy(row.cell),
     )
+
+
+def _accuracy(cell: Cell) -> str:
+    text = measured_text(cell)
+    return "not measured" if text == "missing" else text
 
 
 def _csv_row(row: Row, each: Comparison | None, study: Study) -> dict[str, object]:

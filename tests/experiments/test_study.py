@@ -7,13 +7,16 @@ from typing import Any
 
 import pytest
 
+import scripts.study
+from experiments.cli import ExitCode
 from experiments.records import folder_of, records_of
 from experiments.request import requested
-from experiments.schema import ConfigError, load, plain
+from experiments.schema import Config, ConfigError, load, plain
 from experiments.study.cells import FULL, SEARCH, Study, StudyCell
 from experiments.study.report import make_report
 from experiments.study.training import costs
 from salr.records import Run, State
+from tests.helpers.commands import run_script
 from tests.helpers.tables import MADE
 
 
@@ -160,6 +163,63 @@ def test_costs_count_large_batches_by_their_images(tmp_path: Path, monkeypatch: 
     assert lines["lenet", "sgd"][-2:] == ["78.0", "min"]
 
 
+@pytest.fixture
+def launched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[Config]]:
+    """A launcher whose jobs write records at once: the cells of each launch."""
+    launches: list[list[Config]] = []
+
+    def launch(jobs: Sequence[Sequence[Sequence[str]]], results: str, launching: Sequence[str]) -> None:
+        configs = [load(list(words)) for job in jobs for words in job]
+        launches.append(configs)
+        for run in (run for config in configs for run in records_of(config)):
+            write(run, validation_accuracy=90.0, test_accuracy=95.0)
+
+    monkeypatch.setattr("experiments.sweep.launch", launch)
+    monkeypatch.setattr("experiments.sweep.check_launcher", lambda launcher: None)
+    seconds = {("digits", "lenet"): 0.01}
+    monkeypatch.setattr("experiments.sweep.seconds_a_call", lambda plans: seconds)
+    return launches
+
+
+def test_a_launcher_is_handed_phase_after_phase(tmp_path: Path, launched: list[list[Config]]) -> None:
+    words = ["--preset", "smoke", "--launcher", "slurm", "--skip-sharpness", "--jobs", "7"]
+    assert run_script(scripts.study, [*words, "--override", f"results={tmp_path}"]) == 0
+    first, second, third = launched
+    assert all(config.dataset.validation for config in first)
+    assert not any(config.dataset.validation for config in [*second, *third])
+    assert sum(len(config.seed_list) for config in first) == 18
+    # What needs the mean factor of the full runs comes last.
+    assert [config.optimizer.base.lr for config in third] == [pytest.approx(0.03 * 0.7)] * 2
+    rows = table(tmp_path, "methods").values()
+    assert {row["n"] for row in rows} == {"2"}
+    assert {row["rate"] for row in rows} == {"0.03"}  # all rates are equally good
+    assert run_script(scripts.study, [*words, "--override", f"results={tmp_path}"]) == 0
+    assert len(launched) == 3
+
+
+@pytest.mark.usefixtures("launched")
+def test_runs_that_fail_are_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed: list[int] = []
+
+    def launch(jobs: Sequence[Sequence[Sequence[str]]], results: str, launching: Sequence[str]) -> None:
+        failed.append(len(jobs))
+        for run in (run for job in jobs for words in job for run in records_of(load(list(words)))):
+            run.write_status(State.FAILED, 0)
+
+    monkeypatch.setattr("experiments.sweep.launch", launch)
+    words = [
+        "--preset",
+        "smoke",
+        "--launcher",
+        "slurm",
+        "--skip-sharpness",
+        "--override",
+        f"results={tmp_path}",
+    ]
+    assert run_script(scripts.study, words) == ExitCode.FAILED
+    assert len(failed) == 1
+
+
 def table(results: Path, name: str) -> dict[str, dict[str, str]]:
     with (results / "study_smoke" / f"{name}.csv").open(newline="") as stream:
         return {row["name"]: row for row in csv.DictReader(stream)}
@@ -170,6 +230,9 @@ def test_tables_say_what_is_measured_and_what_is_not(tmp_path: Path, capsys: Any
     make_report(small, tmp_path)
     assert "Phase 1: 0 of 18 runs have finished, and 0 of 9 methods" in capsys.readouterr().out
     assert {row["outcome"] for row in table(tmp_path, "methods").values()} == {"", "not measured"}
+    search(small, "sgd", [90.0, 80.0])
+    make_report(small, tmp_path)
+    assert "| SGD | 0.03* | 5 | – | not measured |" in capsys.readouterr().out
 
     search(small, "sgd", [90.0, 80.0])
     search(small, "sam", [80.0, 90.0])
