@@ -41,6 +41,7 @@ autodoc_class_signature = "mixed"
 autodoc_default_options = {"show-inheritance": True}
 autosummary_generate = True
 autodoc_preserve_defaults = True
+toc_object_entries_show_parents = "hide"
 autosummary_ignore_module_all = False
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
