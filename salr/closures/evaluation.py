@@ -1,62 +1,24 @@
 """One way to evaluate a loss for every algorithm of the library, whatever kind of closure the user writes."""
 
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
+from salr.closures.own_gradients import (
+    NoGradient,
+    arose_in_differentiation,
+    gradients_set_aside,
+    has_taken_gradients,
+    place_copies,
+)
 from salr.closures.side_state import SideState
 from salr.closures.snapshot import Snapshot, owned
+from salr.closures.taken import TakenGradient, refuse_sparse
 from salr.closures.vectors import copy_into, each_once, local
 
 Closure = Callable[[], Tensor]
-
-
-class NoGradient(ValueError):
-    """The first evaluation of a closure has given nothing to differentiate: no loss, or one without a graph.
-
-    Args:
-        loss: what the closure has returned.
-        on_accumulated: whether the parameters have the gradients from before the step, with what the closure
-            has done to them.
-    """
-
-    def __init__(self, loss: Tensor | None, on_accumulated: bool = False) -> None:
-        reason = (
-            "returned None"
-            if loss is None
-            else "returned a loss that depends on no parameter of the optimizer"
-        )
-        super().__init__(f"the closure {reason}; expected a loss computed from the parameters")
-        self.loss, self.on_accumulated = loss, on_accumulated
-
-
-class _BackwardReplaced(TorchFunctionMode):
-    """Do something else when a closure calls ``backward``, so that it can be evaluated for its loss only."""
-
-    def __init__(self, instead: Callable[[], None]) -> None:
-        super().__init__()
-        self._instead = instead
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.Tensor.backward or func is torch.autograd.backward:
-            return self._instead()
-        return func(*args, **(kwargs or {}))
-
-
-@dataclass
-class _Memory:
-    """The last gradient taken, and what tells whether it is still that of the present parameters."""
-
-    loss: Tensor
-    gradients: list[Tensor | None]
-    places: list[tuple[int, int]]
-    before: Snapshot | None
 
 
 class Evaluation:
@@ -118,7 +80,7 @@ class Evaluation:
         self.begun: Snapshot | None = None
         """The side state before the first evaluation."""
         self._untouched = True  # nothing has been evaluated
-        self._memory: _Memory | None = None
+        self._memory: TakenGradient | None = None
         self._nothing: NoGradient | None = None
         self._replay: tuple[Snapshot, bool] | None = None
         self._closure_calls_backward = True  # perhaps; its first gradient tells
@@ -128,12 +90,10 @@ class Evaluation:
 
     def __call__(self) -> Tensor:
         """Take the gradient at the present parameters and return the loss, detached, 0-d."""
-        if self._memory is not None and any(
-            g is not None and g.requires_grad for g in self._memory.gradients
-        ):
-            self.discard()  # the graph of these gradients holds parameters that have been moved since
+        if self._memory is not None and self._memory.has_graph():
+            self.discard()  # the graph holds parameters that have been moved since
         memory, self._memory = self._memory, None
-        if memory is not None and self._holds(memory):
+        if memory is not None and memory.is_current():
             return memory.loss
         return self._take()
 
@@ -161,13 +121,18 @@ class Evaluation:
         Gradients are neither taken nor touched.
         """
         try:
-            with torch.set_grad_enabled(self._closure_differentiates), self._gradients_set_aside():
+            aside = (
+                gradients_set_aside(self.parameters, self._first)
+                if self._closure_calls_backward
+                else nullcontext()
+            )
+            with torch.set_grad_enabled(self._closure_differentiates), aside:
                 loss = self._call(measuring=True)
                 if loss is None:
                     raise NoGradient(None)
                 return loss.detach()
         except RuntimeError as error:
-            if self._closure_differentiates or not _arose_in_differentiation(error):
+            if self._closure_differentiates or not arose_in_differentiation(error):
                 raise
         # A loss may contain derivatives (a gradient penalty, a differential equation), for which its closure
         # needs the graph.
@@ -210,7 +175,7 @@ class Evaluation:
         self._start = [local(parameter).detach().clone() for parameter in self.parameters]
         for parameter in self.parameters:
             parameter.grad = owned(parameter.grad)
-        memory.gradients = self._first = [parameter.grad for parameter in self.parameters]
+        first = self._first = [parameter.grad for parameter in self.parameters]
         self._memory = None
         self._replay = (memory.before, shared_noise)
         try:
@@ -220,9 +185,9 @@ class Evaluation:
             after.restore()
             self.rewind()
             self._start, self._first = [], []
-            for parameter, gradient in zip(self.parameters, memory.gradients, strict=True):
+            for parameter, gradient in zip(self.parameters, first, strict=True):
                 parameter.grad = gradient
-            self._memory = self._remember(memory.loss, memory.before)
+            self._memory = TakenGradient(memory.loss, self.parameters, memory.before)
 
     def rewind(self) -> None:
         """Within :meth:`without_trace`: put the parameters back to where it found them."""
@@ -273,11 +238,11 @@ class Evaluation:
             with self._side.kept(gradients=False), self._side.watching(*snapshots):
                 self.loss()
 
-    def _shared(self) -> _Memory:
+    def _shared(self) -> TakenGradient:
         memory = self._memory
-        if memory is None or memory.before is None or not self._holds(memory):
+        if memory is None or memory.before is None or not memory.is_current():
             before = self._side.snapshot()
-            memory = self._memory = self._remember(self._take(before), before)
+            memory = self._memory = TakenGradient(self._take(before), self.parameters, before)
             if self._side.misses(self.gradients()[0]):
                 self._find(before)
         return memory
@@ -307,46 +272,14 @@ class Evaluation:
                 self._nothing = nothing
             raise
 
-    @contextmanager
-    def _gradients_set_aside(self) -> Iterator[None]:
-        """Within, ``backward`` differentiates nothing;
-
-        whatever the closure then does with its gradients, it does to stand-ins.
-        """
-        if not self._closure_calls_backward:
-            yield
-            return
-        kept = [parameter.grad for parameter in self.parameters]
-        # The training gradient must not change; any later one has served already and may stand in.
-        first = self._first or kept
-
-        def stand_in() -> None:
-            for parameter, gradient, own in zip(self.parameters, kept, first, strict=True):
-                if parameter.grad is None:
-                    parameter.grad = (
-                        torch.zeros_like(parameter) if gradient is None or gradient is own else gradient
-                    )
-
-        for parameter in self.parameters:
-            parameter.grad = None
-        try:
-            with _BackwardReplaced(stand_in):
-                yield
-        finally:
-            for parameter, gradient in zip(self.parameters, kept, strict=True):
-                parameter.grad = gradient
-
     def _gradient(self) -> Tensor:
         # Also what has been frozen with a gradient, which the base would use again.
         for parameter in self._all:
             parameter.grad = None
-        given = self._place_accumulated() if self._on_accumulated else []
+        placed = place_copies(self.accumulated) if self._on_accumulated else {}
         with torch.enable_grad():
             loss = self._call()
-            untouched = {id(p) for p, gradient in given if p.grad is gradient and _changes(gradient) == 0}
-            self._closure_calls_backward = any(
-                parameter.grad is not None and id(parameter) not in untouched for parameter in self.parameters
-            )
+            self._closure_calls_backward = has_taken_gradients(self.parameters, placed)
             if loss is None:
                 raise NoGradient(None, self._on_accumulated)
             if not self._closure_calls_backward:
@@ -354,15 +287,8 @@ class Evaluation:
                     raise NoGradient(loss.detach(), self._on_accumulated)
                 loss.backward()
         if self._replay is None:
-            _refuse_sparse(self.parameters)
+            refuse_sparse(self.parameters)
         return loss.detach()
-
-    def _place_accumulated(self) -> list[tuple[Tensor, Tensor]]:
-        """Give the parameters copies of their gradients from before the step. Return them by parameter."""
-        given = [(parameter, gradient.clone()) for parameter, gradient in self.accumulated]
-        for parameter, gradient in given:
-            parameter.grad = gradient
-        return given
 
     def _call(self, measuring: bool = False) -> Tensor | None:
         side = self._side
@@ -386,39 +312,3 @@ class Evaluation:
                 f"the closure returned a tensor of shape {tuple(loss.shape)}; expected a single loss"
             )
         return loss.reshape(())
-
-    def _remember(self, loss: Tensor, before: Snapshot | None) -> _Memory:
-        return _Memory(loss, [parameter.grad for parameter in self.parameters], self._places(), before)
-
-    def _holds(self, memory: _Memory) -> bool:
-        same = all(p.grad is g for p, g in zip(self.parameters, memory.gradients, strict=True))
-        return same and memory.places == self._places()
-
-    def _places(self) -> list[tuple[int, int]]:
-        """Return where parameters and gradients are in memory, and how often torch has seen them change."""
-        gradients = [parameter.grad for parameter in self.parameters]
-        return [
-            (local(tensor).data_ptr(), tensor._version)
-            for tensor in (*self.parameters, *gradients)
-            if tensor is not None
-        ]
-
-
-def _refuse_sparse(parameters: list[Tensor]) -> None:
-    for parameter in parameters:
-        if (gradient := parameter.grad) is not None and gradient.layout is not torch.strided:
-            raise ValueError(
-                f"a parameter of shape {tuple(parameter.shape)} has a {gradient.layout} gradient; "
-                "expected dense ones (for an embedding: sparse=False)"
-            )
-
-
-def _changes(gradient: Tensor) -> int:
-    """Return how often torch has counted a change of a gradient."""
-    return local(gradient)._version
-
-
-def _arose_in_differentiation(error: BaseException) -> bool:
-    """Return whether the closure was differentiating by itself when the error arose."""
-    functions = (torch.autograd.grad.__code__, torch.autograd.backward.__code__)
-    return any(frame.f_code in functions for frame, _ in traceback.walk_tb(error.__traceback__))

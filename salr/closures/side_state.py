@@ -115,8 +115,9 @@ class SideState:
                 spots += self._add_name(snapshot, vars(module), name)
             snapshot.add_values(spots)
             self._plan, self._planned_buffers = snapshot.plan(), buffers
-        tensors = [place.tensor() for place in self._written]
-        snapshot.add_values(Spot(tensor) for tensor in tensors if tensor is not None)
+        if self._written:
+            tensors = [place.tensor() for place in self._written]
+            snapshot.add_values(Spot(tensor) for tensor in tensors if tensor is not None)
         return snapshot
 
     def noise(self) -> Snapshot:

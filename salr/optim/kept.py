@@ -1,4 +1,4 @@
-"""An optimizer and its parameters as they were before a step."""
+"""An optimizer, its parameters and its attributes as they were before a step."""
 
 from typing import Any
 
@@ -38,6 +38,12 @@ class KeptStep:
             for name in _without_parameters(group):
                 del group[name]
             group.update(options)
+
+
+def put_back(attributes: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    """Put attributes back: pairs of a namespace and what it was."""
+    for namespace, before in attributes:
+        namespace.update(before)
 
 
 def _without_parameters(group: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch.optim.sgd import sgd
 from salr.checks import check_count, check_local_entropy, expect
 from salr.closures import Evaluation
 from salr.closures.vectors import copy_into, like_shard, local
+from salr.optim.gradients import minimised
 from salr.optim.noise import normal, two_point
 from salr.optim.ranks import drawn_alike
 from salr.optim.wrapper import Wrapper
@@ -149,7 +150,7 @@ class LocalEntropy(Wrapper):
             copy_into(moved, start)
         for old, place in zip(start, mean, strict=True):
             torch.sub(old, place, out=place)
-        for parameter, move in zip(used, self._minimised(used, mean), strict=True):
+        for parameter, move in zip(used, minimised(self.param_groups, used, mean), strict=True):
             parameter.grad = like_shard(parameter, move)
         return loss
 
@@ -164,7 +165,7 @@ class LocalEntropy(Wrapper):
         fused = all(map(_lie_alike, moved, start, gradients, momentum))
         sgd(
             moved,
-            self._minimised(used, gradients),
+            minimised(self.param_groups, used, gradients),
             momentum,
             lr=self.inner_lr,
             momentum=self.inner_momentum,

@@ -11,15 +11,14 @@ from torch.optim import ASGD, Optimizer, Rprop
 
 from salr.checks import check_bound, check_count
 from salr.closures import Closure, Evaluation
-from salr.closures.evaluation import NoGradient
+from salr.closures.own_gradients import NoGradient
 from salr.optim.ranks import average_over_ranks
 from salr.optim.running_median import RunningMedian
+from salr.optim.saved import split_tensors, with_tensors
 from salr.optim.stand_in import on_the_optimizer
 from salr.optim.wrapper import Wrapper
 from salr.sharpness import AscentDescent, Measure
 
-OWN = "SALR."
-"""Prefix of the measure's tensors in a saved parameter state."""
 UNMEASURED = (
     "step() without a loss: a measurement was due and has not been taken, so the factor stays; call "
     "optimizer.measure(closure) before each step"
@@ -105,7 +104,7 @@ class SALR(Wrapper):
             )
         check_count("interval", interval, 1)
         check_bound("max_factor", max_factor)
-        _check_rates(base)
+        _check_rates(self._bases()[-1])
         self.interval, self.shared_noise, self.max_factor = interval, shared_noise, max_factor
         self._iterations = 0
         self._measured = False  # whether the measurement that is due has been taken
@@ -113,6 +112,9 @@ class SALR(Wrapper):
         device = self.parameters[0].device
         self._sharpness = torch.tensor(torch.nan, device=device)
         self._factor = torch.tensor(1.0, device=device)
+
+    def _options(self) -> dict[str, Any]:
+        return {"measure": self.sharpness_measure, **super()._options()}
 
     @property
     def last_sharpness(self) -> Tensor:
@@ -265,16 +267,12 @@ class SALR(Wrapper):
         state = super().state_dict()
         trained = [(index, tensor) for index, tensor in enumerate(self.parameters) if tensor.requires_grad]
         tensors = self.sharpness_measure.state_dict([tensor for _, tensor in trained]) if trained else {}
-        entries = dict(state["state"])
-        for name, values in tensors.items():
-            for (index, _), value in zip(trained, values, strict=True):
-                entries[index] = {**entries.get(index, {}), OWN + name: value}
-        return {**state, "state": entries}
+        return with_tensors(state, [index for index, _ in trained], tensors)
 
     @on_the_optimizer
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Raise ``ValueError``, and change nothing, if the state is not that of such a wrapper and base."""
-        rest, tensors = _without_tensors(state_dict)
+        rest, tensors = split_tensors(state_dict)
         super().load_state_dict(rest)
         if tensors:
             self.sharpness_measure.load_state_dict(tensors)
@@ -310,40 +308,13 @@ class SALR(Wrapper):
         self._sharpness, self._factor = tensor(state["last_sharpness"]), tensor(state["lr_factor"])
 
 
-def _without_tensors(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Tensor]]]:
-    """Return the state without the measure's tensors, and these by name, one for each parameter."""
-    entries, groups = state_dict.get("state"), state_dict.get("param_groups")
-    if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        return state_dict, {}
-    if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
-        return state_dict, {}
-    tensors: dict[str, dict[Any, Tensor]] = {}
-    rest = {}
-    for index, entry in entries.items():
-        mine = [key for key in entry if isinstance(key, str) and key.startswith(OWN)]
-        for key in mine:
-            tensors.setdefault(key.removeprefix(OWN), {})[index] = entry[key]
-        # An entry that is empty now was not there: it would tell the base that its state had been made.
-        if len(mine) < len(entry) or not entry:
-            rest[index] = {key: value for key, value in entry.items() if key not in mine}
-    # torch.distributed.checkpoint keeps the parameters' names here, in another order than the parameters.
-    order = [index for group in groups for index in group.get("params", ())]
-    by_name = {name: [each[index] for index in order if index in each] for name, each in tensors.items()}
-    return {**state_dict, "state": rest}, by_name
-
-
 def _check_rates(base: Optimizer) -> None:
     """Refuse a base whose rate SALR cannot scale from step to step."""
-    innermost = base
-    while isinstance(innermost, Wrapper):
-        innermost = innermost.base
-    if isinstance(innermost, ASGD | Rprop):
+    if isinstance(base, ASGD | Rprop):
         raise ValueError(
-            f"base = {type(innermost).__name__}: it reads its lr only at its first step, so SALR cannot "
+            f"base = {type(base).__name__}: it reads its lr only at its first step, so SALR cannot "
             "scale it; expected an optimizer that reads lr at each step, such as SGD or Adam"
         )
     for group in base.param_groups:
         if group.get("lr") is None:
-            raise ValueError(
-                f"base = {type(innermost).__name__} has no lr, which SALR scales; expected a number"
-            )
+            raise ValueError(f"base = {type(base).__name__} has no lr, which SALR scales; expected a number")

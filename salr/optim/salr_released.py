@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from salr.closures import Evaluation
-from salr.closures.evaluation import NoGradient
+from salr.closures.own_gradients import NoGradient
 from salr.optim.kept import KeptStep
 from salr.optim.running_median import RunningMedian
 from salr.optim.salr import SALR

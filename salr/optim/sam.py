@@ -12,8 +12,9 @@ from salr.checks import check_positive
 from salr.closures import Evaluation
 from salr.closures.snapshot import Snapshot
 from salr.closures.vectors import add_scaled, copy_into, local, total_norm
+from salr.optim.gradients import leave_gradients, minimised
 from salr.optim.stand_in import on_the_optimizer
-from salr.optim.wrapper import Wrapper, leave_gradients
+from salr.optim.wrapper import Wrapper
 
 
 @dataclass
@@ -176,7 +177,7 @@ class SAM(Wrapper):
     def _ascend(self, parameters: list[Tensor], gradients: list[Tensor]) -> None:
         if not parameters:
             return
-        gradients = self._minimised(parameters, gradients)
+        gradients = minimised(self.param_groups, parameters, gradients)
         if self.adaptive:
             sizes = torch._foreach_abs(parameters)
             gradients = list(torch._foreach_mul(gradients, sizes))

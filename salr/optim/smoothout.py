@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from salr.checks import check_positive
 from salr.closures import Evaluation
-from salr.closures.evaluation import NoGradient
+from salr.closures.own_gradients import NoGradient
 from salr.closures.vectors import copy_into, like_shard, local
 from salr.optim.noise import SPREAD, uniform
 from salr.optim.ranks import drawn_alike

@@ -10,18 +10,12 @@ from torch._compile import _disable_dynamo
 from torch.optim import Optimizer
 
 from salr.closures import Closure, Evaluation, SideState
-from salr.closures.evaluation import NoGradient
+from salr.closures.own_gradients import NoGradient
 from salr.closures.vectors import HALF, each_once
-from salr.optim.kept import KeptStep
+from salr.optim.gradients import fresh_gradients, leave_gradients
+from salr.optim.kept import KeptStep, put_back
+from salr.optim.saved import fills_empty_state, names_of, refusing_damage, split_own, with_own
 from salr.optim.stand_in import on_the_optimizer
-
-LEFT = "_salr_left"
-"""Attribute of a gradient that a step has left:
-
-its version then. A gradient without it, or changed since, is fresh.
-"""
-LOADING = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
-"""What reading a damaged state may raise."""
 
 
 class Wrapper(Optimizer):
@@ -193,30 +187,25 @@ class Wrapper(Optimizer):
         Raises:
             TypeError: there is no closure, and the method needs one.
         """
-        parameters, own, evaluation = self.parameters, self._own_attributes(), None
+        parameters, own, evaluation, loss = self.parameters, self._own_attributes(), None, None
         try:
-            if closure is None:
-                loss = self._step_without_closure()
-            elif isinstance(closure, Evaluation):  # of a wrapper around this one, or of a trainer
+            if isinstance(closure, Evaluation):  # of a wrapper around this one, or of a trainer
                 return self._step(closure)
-            else:
+            if closure is not None:
                 evaluation = Evaluation(closure, parameters, advance, self._side)
-                evaluation.accumulated = _fresh_gradients(parameters)
+                evaluation.accumulated = fresh_gradients(parameters)
                 loss = self._step(evaluation)
+            elif fills_empty_state(self, parameters):
+                self.base.step()
+            else:
+                self._step_on_gradients()
         except BaseException:
-            _put_back(own)
+            put_back(own)
             if evaluation is not None:
                 evaluation.undo()
             raise
         leave_gradients(parameters)
         return loss
-
-    def _step_without_closure(self) -> Tensor | None:
-        if self._fills_its_state():
-            self.base.step()
-        else:
-            self._step_on_gradients()
-        return None
 
     def _step(self, evaluation: Evaluation) -> Tensor:
         return self._step_base(evaluation, lambda: self._gradient(evaluation))
@@ -288,36 +277,19 @@ class Wrapper(Optimizer):
             self._warned |= {message}
             warnings.warn(f"{type(self).__name__}: {message}", stacklevel=2)
 
+    def _bases(self) -> list[Optimizer]:
+        """Return what it goes around, from the outside in."""
+        bases = [self.base]
+        while isinstance(base := bases[-1], Wrapper):
+            bases.append(base.base)
+        return bases
+
     def _own_namespaces(self) -> list[dict[str, Any]]:
         """Return the attributes that are put back if a step or a load fails."""
         return [vars(self)]
 
     def _own_attributes(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         return [(namespace, dict(namespace)) for namespace in self._own_namespaces()]
-
-    def _minimised(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Return the gradients of what the base minimises: of −f if its group is to maximise f."""
-        maximised = {
-            id(parameter)
-            for group in self.param_groups
-            if group.get("maximize", False)
-            for parameter in group["params"]
-        }
-        if not maximised:
-            return gradients
-        pairs = zip(parameters, gradients, strict=True)
-        return [-gradient if id(parameter) in maximised else gradient for parameter, gradient in pairs]
-
-    def _fills_its_state(self) -> bool:
-        """Return whether this is torch.distributed.checkpoint's step to fill an empty state:
-
-        rates and gradients are zero.
-        """
-        rates = [group["lr"] for group in self.param_groups if "lr" in group]
-        if self.state or not rates or any(float(rate) != 0 for rate in rates):
-            return False
-        gradients = [parameter.grad for parameter in self.parameters]
-        return not any(bool(gradient.any()) for gradient in gradients if gradient is not None)
 
     def _own_state(self) -> dict[str, Any]:
         """Return the wrapper's own state as plain numbers, strings and lists:
@@ -337,9 +309,7 @@ class Wrapper(Optimizer):
         """
         for before in self._optimizer_state_dict_pre_hooks.values():
             before(self)
-        state = self.base.state_dict()
-        first, *others = state["param_groups"]
-        state = {**state, "param_groups": [{**first, type(self).__name__: self._own_state()}, *others]}
+        state = with_own(self.base.state_dict(), type(self).__name__, self._own_state())
         for after in self._optimizer_state_dict_post_hooks.values():
             state = after(self, state) or state
         return state
@@ -354,27 +324,18 @@ class Wrapper(Optimizer):
         state = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             state = before(self, state) or state
-        own, rest = _split(state, type(self).__name__)
-        if not isinstance(self.base, Wrapper):
-            _refuse_other_wrappers(rest, type(self).__name__)
+        bases = [type(base).__name__ for base in self._bases()]
+        own, rest = split_own(state, type(self).__name__, bases, names_of(Wrapper))
         attributes = self._own_attributes()
         try:
-            self._load_own_state_or_refuse(own)
+            with refusing_damage(type(self).__name__):
+                self._load_own_state(own)
             self.base.load_state_dict(rest)
         except BaseException:
-            _put_back(attributes)
+            put_back(attributes)
             raise
         for after in self._optimizer_load_state_dict_post_hooks.values():
             after(self)
-
-    def _load_own_state_or_refuse(self, own: dict[str, Any]) -> None:
-        try:
-            self._load_own_state(own)
-        except LOADING as error:
-            raise ValueError(
-                f"the state of {type(self).__name__} is damaged ({type(error).__name__}: {error}); "
-                "expected what state_dict() returns"
-            ) from error
 
     def __getstate__(self) -> dict[str, Any]:
         # A scheduler puts a bound method over step; it belongs to the scheduler and cannot be pickled. Hooks
@@ -385,56 +346,3 @@ class Wrapper(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._side = SideState(self.parameters, getattr(self, "modules", ()))
-
-
-def _fresh_gradients(parameters: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
-    """Return the parameters with a gradient that the last step has not left there, and the gradients."""
-    return [
-        (parameter, gradient)
-        for parameter in parameters
-        if (gradient := parameter.grad) is not None
-        and parameter.requires_grad
-        and getattr(gradient, LEFT, None) != gradient._version
-    ]
-
-
-def leave_gradients(parameters: list[Tensor]) -> None:
-    """Mark the gradients as what a step has left, so that the next one does not take them for fresh."""
-    for parameter in parameters:
-        if (gradient := parameter.grad) is not None:
-            setattr(gradient, LEFT, gradient._version)
-
-
-def _put_back(attributes: list[tuple[dict[str, Any], dict[str, Any]]]) -> None:
-    for namespace, before in attributes:
-        namespace.update(before)
-
-
-def _split(state: dict[str, Any], name: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return a wrapper's own entry, and the state without it. Earlier versions had the entry at the top."""
-    groups = state.get("param_groups")
-    if not isinstance(groups, list) or not groups or not all(isinstance(group, dict) for group in groups):
-        raise ValueError(f"the state holds {sorted(state)}; expected the state_dict() of a {name}")
-    place = state if name in state else groups[0]
-    if not isinstance(place.get(name), dict):
-        raise ValueError(
-            f"the state has no entry {name!r} in its first parameter group; expected the state_dict() of a "
-            f"{name}"
-        )
-    rest = {key: value for key, value in state.items() if key != name}
-    first = {key: value for key, value in groups[0].items() if key != name}
-    return place[name], {**rest, "param_groups": [first, *groups[1:]]}
-
-
-def _refuse_other_wrappers(state: dict[str, Any], name: str) -> None:
-    """Refuse entries of wrappers that are not in this composition."""
-    kinds, names = [Wrapper], set()
-    while kinds:
-        kind = kinds.pop()
-        names.add(kind.__name__)
-        kinds += kind.__subclasses__()
-    if other := names.intersection({*state, *state["param_groups"][0]}):
-        raise ValueError(
-            f"the state is also that of a {sorted(other)[0]}; expected the state_dict() of a {name} around "
-            "the same base"
-        )

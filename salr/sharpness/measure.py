@@ -1,5 +1,6 @@
 """What the sharpness measures that SALR can follow have in common."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -100,6 +101,11 @@ class Measure(ABC):
         evaluation.measures_only = True
         with side.kept():
             return self.measure(evaluation, shared_noise)
+
+    def __repr__(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        values = [f"{name}={vars(self)[name]!r}" for name in names if name in vars(self)]
+        return f"{type(self).__name__}({', '.join(values)})"
 
     def state_dict(self, parameters: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """Return the tensors that the next measurement depends on: for each name, one for each parameter.

@@ -3,6 +3,7 @@
 import copy
 import io
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
-from torch.optim import SGD, Adam
+from torch.optim import SGD, Adam, Optimizer
 
 from salr.optim import SALR, SAM, LocalEntropy, SmoothOut, Wrapper
+from salr.sharpness import AscentDescent, GradientNorm
 from tests.helpers.optim import METHODS, Problem, build, equal, same
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -276,6 +278,46 @@ def test_repr_shows_the_values_and_the_base(method: str) -> None:
     assert repr(SAM(SGD(Problem().parameters, lr=0.1), 0.2)).startswith(
         "SAM(rho=0.2, adaptive=False) around SGD ("
     )
+
+
+def test_repr_of_salr_shows_its_measure_and_what_it_goes_around() -> None:
+    base = SGD(Problem().parameters, lr=0.1)
+    text = repr(SALR(LocalEntropy(base, steps=3), AscentDescent(gamma=0.1), interval=3))
+    assert text.startswith(
+        "SALR(measure=AscentDescent(gamma=0.1, descent_steps=5, ascent_steps=5), interval=3, "
+        "shared_noise=True, max_factor=inf) around LocalEntropy(steps=3, inner_lr=0.1, "
+    )
+    assert text.endswith(repr(base))
+    assert repr(SALR(base, GradientNorm())).startswith("SALR(measure=GradientNorm(), interval=2, ")
+
+
+@pytest.mark.parametrize(
+    ("saved", "loading", "advice"),
+    [
+        (lambda base: base, SALR, "optimizer.base.load_state_dict(state)"),
+        (lambda base: base, SAM, "optimizer.base.load_state_dict(state)"),
+        (lambda base: base, lambda base: SALR(SAM(base)), "optimizer.base.base.load_state_dict(state)"),
+        (SAM, lambda base: SALR(SAM(base)), "optimizer.base.load_state_dict(state)"),
+        (SAM, SALR, None),  # there is no place for SAM's entry
+    ],
+)
+def test_the_state_of_a_base_is_answered_with_how_to_load_it(
+    saved: Callable[[SGD], Optimizer], loading: Callable[[SGD], Wrapper], advice: str | None
+) -> None:
+    problem = Problem()
+    state = saved(SGD(problem.parameters, lr=0.1, momentum=0.5)).state_dict()
+    optimizer = loading(SGD(problem.parameters, lr=0.2))
+    name = type(optimizer).__name__
+    with pytest.raises(ValueError) as caught:
+        optimizer.load_state_dict(state)
+    line = (
+        f"the state has no entry {name!r} in its first parameter group; expected the state_dict() of a {name}"
+    )
+    assert str(caught.value) == line + (f"; for that of its base, call {advice}" if advice else "")
+    if advice:
+        exec(advice, {"optimizer": optimizer, "state": state})
+        assert optimizer.param_groups[0]["momentum"] == 0.5
+    assert optimizer.param_groups[0]["lr"] == (0.1 if advice else 0.2)
 
 
 def test_another_packages_form_is_answered() -> None:
