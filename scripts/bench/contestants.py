@@ -89,6 +89,11 @@ def our_entropy_sgd(subject: Subject) -> Step:
     return _ours(subject, model, LocalEntropy(_fused(model, rate=1.0)))
 
 
+def our_two_point_entropy_sgd(subject: Subject) -> Step:
+    model = copy.deepcopy(subject.model)
+    return _ours(subject, model, LocalEntropy(_fused(model, rate=1.0), noise_law="two_point"))
+
+
 def our_smoothout(subject: Subject) -> Step:
     model = copy.deepcopy(subject.model)
     return _ours(subject, model, SmoothOut(_fused(model), RADIUS))
@@ -168,6 +173,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "our released SALR": our_released_salr,
     "literal SALR": literal_salr,
     "our Entropy-SGD": our_entropy_sgd,
+    "our Entropy-SGD, two-point noise": our_two_point_entropy_sgd,
     "our SmoothOut": our_smoothout,
     "our adaptive SmoothOut": our_adaptive_smoothout,
     "our SAM": our_sam,
