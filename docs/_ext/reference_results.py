@@ -85,6 +85,10 @@ def found() -> str:
     numbers = " and ".join(sorted({row["table"] for row in cells}))
     names = ", ".join(map(_named, measured))
     lines = [f"- {len(measured)} of the {len(cells)} cells of Table {numbers} are measured: {names}."]
+    if "differs" not in cells[0]:
+        lines.append(
+            "- An earlier version made this table. Its records were not kept; it is being measured again."
+        )
     for row in measured if "differs" in cells[0] else ():
         gap = float(row["mean_minus_published"])
         word = "differs from" if row["differs"] == "True" else "is not told apart from"
@@ -108,7 +112,7 @@ def _found_by_the_study() -> list[str]:
         if row["outcome"]:
             outcomes.setdefault(row["outcome"], []).append(row["name"])
     at_best = "At its own best rate, compared with SGD at its best rate"
-    return [*lines, *(f"- {at_best}: {', '.join(names)}: {word}." for word, names in outcomes.items())]
+    return [*lines, *(f"- {at_best}, {word}: {', '.join(names)}." for word, names in outcomes.items())]
 
 
 def _compared(row: dict[str, str]) -> str:
