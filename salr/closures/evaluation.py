@@ -36,7 +36,7 @@ class Evaluation:
             runs without gradients: ``backward`` then does nothing but leave stand-ins.
         parameters: those whose gradients are wanted. Those that do not require one are left out; one that is
             listed twice counts once.
-        advance: moves the closure on to its next batch. Only methods that use several batches an iteration
+        advance: moves the closure on to its next batch. Only methods that use several batches per iteration
             call it.
         side: what the closure changes besides its result, kept from one step to the next. Without it, a plain
             gradient is taken as it is: nothing is watched, and :meth:`undo` puts back only gradients.
@@ -194,9 +194,9 @@ class Evaluation:
         copy_into(self.parameters, self._start)
 
     def discard(self) -> None:
-        """Undo a shared gradient that is of no use for the step:
+        """Undo a shared gradient that is of no use for the step.
 
-        side state and generators are as before it.
+        Side state and generators are afterwards as before it.
         """
         if self._memory is not None and self._memory.before is not None:
             self._memory.before.restore()

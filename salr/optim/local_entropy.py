@@ -56,11 +56,11 @@ class LocalEntropy(Wrapper):
 
     Args:
         base: makes the step along x − μ.
-        steps: L.
+        steps: the number L of Langevin steps per iteration.
         inner_lr: η'.
         inner_momentum: in [0, 1).
         scope: γ of the first iteration.
-        scope_growth: by what fraction γ grows an iteration.
+        scope_growth: by what fraction γ grows per iteration.
         noise: ε, in units of the parameters.
         averaging: α, in [0, 1).
         scope_cap: the largest γ; ``math.inf`` lets it grow as the paper writes it.

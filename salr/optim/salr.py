@@ -38,7 +38,7 @@ class SALR(Wrapper):
     only during the step.
 
     With the paper's values a measured iteration takes 9 gradients and 2 losses, the training gradient
-    included: 5 gradients an iteration on average. With ``GradientNorm()`` it is one gradient an iteration.
+    included: 5 gradients per iteration on average. With ``GradientNorm()`` it is one gradient per iteration.
 
     A measurement that is not a positive finite number says nothing about sharpness: it does not enter the
     median, and the factor stays as it was, 1 before the first one. So a rate is never negative or infinite.
@@ -49,7 +49,7 @@ class SALR(Wrapper):
         loss.backward()
         optimizer.step()
 
-    There the measurement cannot share the training gradient: that is 5.5 gradients an iteration instead of 5.
+    There the measurement cannot share the training gradient: that is 5.5 gradients per iteration, not 5.
     With ``torch.amp.GradScaler`` the closure returns the unscaled loss.
 
     If ``torch.distributed`` is initialised, Ŝ is averaged over the ranks of the default group, and all ranks
@@ -136,7 +136,7 @@ class SALR(Wrapper):
 
     @property
     def measurement_due(self) -> bool:
-        """Whether ``measure`` would measure now: every ``interval`` steps, once."""
+        """Whether ``measure`` would measure now. It does so once every ``interval`` steps."""
         return not self._measured and self._iterations % self.interval == 0
 
     @on_the_optimizer

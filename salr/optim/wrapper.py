@@ -54,15 +54,28 @@ class Wrapper(Optimizer):
             :class:`salr.closures.SideState`).
 
     Raises:
-        TypeError: the base is not a ``torch.optim.Optimizer``, or is a wrapper that this one cannot go
-            around.
+        TypeError: the base is not a ``torch.optim.Optimizer``, or is a wrapper that this one cannot wrap.
+
+    Example:
+        >>> import torch
+        >>> from salr.optim import Wrapper
+        >>> class Halved(Wrapper):
+        ...     def _gradient(self, evaluation):
+        ...         loss = evaluation()
+        ...         for parameter, gradient in zip(*evaluation.gradients(), strict=True):
+        ...             parameter.grad = gradient / 2
+        ...         return loss
+        >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
+        >>> loss = Halved(torch.optim.SGD([x], lr=0.1)).step(lambda: x.square().sum())
+        >>> [round(value, 4) for value in x.tolist()]
+        [2.7, 3.6]
     """
 
     base: Optimizer
     wraps_wrappers = False
-    """True for SALR:
+    """Whether the base may be a wrapper.
 
-    it asks for gradients at the parameters, while a wrapper that decides itself takes the base's elsewhere.
+    SALR's may, since SALR takes gradients at the parameters. The others take the base's gradient elsewhere.
     """
     starts_elsewhere = False
     """Whether the first gradient of an iteration is not that at the parameters."""
@@ -133,7 +146,7 @@ class Wrapper(Optimizer):
     def measuring(self) -> bool:
         """Whether the closure is being evaluated once more than a plain step would.
 
-        Guard by it what must happen once a step, such as a metric or a log::
+        Guard by it what must happen once per step, such as a metric or a log::
 
             def closure():
                 loss = loss_fn(model(images), targets)
@@ -177,7 +190,7 @@ class Wrapper(Optimizer):
                 may call ``backward`` itself (see :class:`salr.closures.Evaluation`). If it returns None or a
                 loss without a graph, the base steps with the gradients that are there, as a plain optimizer
                 does.
-            advance: moves the closure on to its next batch. Methods that take several batches an iteration
+            advance: moves the closure on to its next batch. Methods that take several batches per iteration
                 (:class:`LocalEntropy`) call it between them; without it, a closure that takes its next batch
                 by itself does the same.
 
