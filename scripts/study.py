@@ -8,7 +8,8 @@ python scripts/study.py --preset smoke                  everything end to end in
 
 configs/experiment/study.yaml names all cells. Phase 1 trains every method at every rate on nine tenths of the
 training set; the last tenth chooses each rate. Phase 2 trains fresh seeds at these rates. Exit code: 0 all
-finished, 1 a run failed, 2 wrong input, 3 a run diverged, 4 another process trains a run, 130 interrupted.
+ended, 1 a run failed, 2 wrong input, 3 a run of phase 2 diverged, 4 another process trains a run,
+130 interrupted.
 """
 
 from pathlib import Path

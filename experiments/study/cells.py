@@ -28,7 +28,6 @@ BASE_RATE = "optimizer.base.lr"
 METRIC = "validation_accuracy"
 """What a rate is chosen by, at the last epoch."""
 
-
 EXAMPLES: dict[str, int | None] = {"ascent_descent": None, "keskar": None, "sam": None, "hessian_top": 10_000}
 """What the final weights of the full runs are measured for, and on how many images; None for all."""
 

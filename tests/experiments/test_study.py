@@ -15,7 +15,7 @@ from experiments.schema import Config, ConfigError, load, plain
 from experiments.study.cells import FULL, SEARCH, Study, StudyCell
 from experiments.study.report import make_report
 from experiments.study.training import costs
-from salr.records import Run, State
+from salr.records import Run, State, find_runs
 from tests.helpers.commands import run_script
 from tests.helpers.tables import MADE
 
@@ -195,6 +195,16 @@ def test_a_launcher_is_handed_phase_after_phase(tmp_path: Path, launched: list[l
     assert {row["rate"] for row in rows} == {"0.03"}  # all rates are equally good
     assert run_script(scripts.study, [*words, "--override", f"results={tmp_path}"]) == 0
     assert len(launched) == 3
+
+
+@pytest.mark.usefixtures("launched")
+@pytest.mark.parametrize(("seed", "code"), [(100, ExitCode.FINISHED), (1, ExitCode.DIVERGED)])
+def test_only_phase_2_must_not_diverge(seed: int, code: ExitCode, tmp_path: Path) -> None:
+    words = ["--preset", "smoke", "--launcher", "slurm", "--skip-sharpness", "--override"]
+    assert run_script(scripts.study, [*words, f"results={tmp_path}"]) == 0
+    run = next(run for run in find_runs(tmp_path) if run.seed == seed)
+    write(run, State.DIVERGED)
+    assert run_script(scripts.study, [*words, f"results={tmp_path}"]) == code
 
 
 @pytest.mark.usefixtures("launched")
