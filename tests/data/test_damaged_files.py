@@ -69,9 +69,7 @@ def assert_short(error: DataError) -> None:
     assert len(str(error)) < 500
 
 
-thoroughly = pytest.mark.parametrize(
-    "examples", [200, pytest.param(3_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
-)
+thoroughly = pytest.mark.parametrize("examples", [200, pytest.param(3_000, marks=pytest.mark.soak)])
 
 IMAGES, LABELS = idx((3, 4, 5), bytes(range(60))), idx((40,), bytes(range(10)) * 4)
 

@@ -109,7 +109,7 @@ def test_the_first_command_works_in_a_fresh_shell(tmp_path: Path) -> None:
     script = f"cd {shlex.quote(str(ROOT))} && . .venv/bin/activate && python train.py --help"
     environment = {"HOME": str(tmp_path), "PATH": os.defpath}
     done = subprocess.run(
-        ["/bin/sh", "-c", script], env=environment, capture_output=True, text=True, timeout=120, check=False
+        ["/bin/sh", "-c", script], env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "usage: python train.py" in done.stdout

@@ -32,7 +32,7 @@ def run(command: list[str], folder: Path) -> str:
     # The checkout is installed as editable; a folder named in PYTHONPATH comes before it.
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=150, check=False
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

@@ -205,7 +205,7 @@ def test_lines_of_train(nothing_is_trained: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("seed", range(1, 5))
 def test_thousands_of_lines_of_train(seed: int, nothing_is_trained: Path) -> None:
     fuzz_train(seed, 1500, nothing_is_trained)
@@ -266,7 +266,7 @@ def test_lines_of_scripts(nothing_is_done: Path) -> None:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(2400)
 @pytest.mark.parametrize("seed", range(1, 3))
 def test_hundreds_of_lines_of_scripts(seed: int, nothing_is_done: Path) -> None:
     fuzz_scripts(seed, 600, nothing_is_done)

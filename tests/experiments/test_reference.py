@@ -97,7 +97,6 @@ def made(reference: Path, patterns: Sequence[str]) -> list[Path]:
     return sorted(file.relative_to(reference) for file in files if file.is_file())
 
 
-@pytest.mark.timeout(900)
 def test_a_fresh_clone_makes_the_committed_tables_figures_and_pages(tmp_path: Path) -> None:
     """Without training, from the kept runs: text byte for byte, and pictures pixel for pixel."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]

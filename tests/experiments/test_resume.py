@@ -38,7 +38,7 @@ FIFTY = [
         cell,
         ["trainer.epochs=10"],
         id=f"{cell}, ten times",
-        marks=[pytest.mark.soak, pytest.mark.timeout(900)],
+        marks=pytest.mark.soak,
     )
     for cell in CELLS  # sixty moments, for a run may have ended before its last one
 ]

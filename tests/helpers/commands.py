@@ -42,7 +42,7 @@ class Command:
         )
         self.process.start()
 
-    def wait(self, seconds: float = 120) -> int:
+    def wait(self, seconds: float = 600) -> int:
         """Return the exit code, negative for a signal."""
         self.process.join(seconds)
         if self.process.exitcode is None:
@@ -67,6 +67,7 @@ class Command:
 
 
 def _command(folder: Path, output: Path, arguments: tuple[str, ...], environment: dict[str, str]) -> None:
+    os.environ.pop("WANDB_SERVICE", None)  # a W&B process of the tests, which may have ended
     os.environ.update(environment)
     descriptor = os.open(output, os.O_WRONLY | os.O_CREAT, 0o666)
     os.dup2(descriptor, 1)
@@ -101,7 +102,7 @@ def command(folder: Path, *arguments: str, **options: Any) -> Iterator[Command]:
         started.process.join()
 
 
-def until(condition: Callable[[], Any], seconds: float = 60) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 600) -> Any:
     """Wait until the condition holds, and return its value."""
     end = time.monotonic() + seconds
     while not (value := condition()):

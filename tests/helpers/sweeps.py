@@ -36,7 +36,7 @@ class Sweep:
                 start_new_session=True,
             )
 
-    def wait(self, seconds: float) -> int:
+    def wait(self, seconds: float = 1200) -> int:
         try:
             return self.process.wait(seconds)
         except subprocess.TimeoutExpired as error:

@@ -28,7 +28,7 @@ def output_of(name: str) -> str:
             command,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=600,
             cwd=EXAMPLES.parent,
             env=offline,
             check=False,

@@ -144,7 +144,7 @@ def test_a_report_in_a_fresh_clone_leaves_the_projects_own_results_alone(tmp_pat
         "--seeds",
         "1",
     ]  # -m puts the clone first on the path
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=150, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert (tmp_path / "results/tables/table1.md").is_file(), done.stderr
     assert (tmp_path / "results/report.html").is_file()
     assert reference() == before

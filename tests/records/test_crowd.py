@@ -45,7 +45,6 @@ class Reader:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(900)
 def test_a_crowd_trains_each_run_once(tmp_path: Path) -> None:
     results, notes = tmp_path / "results", tmp_path / "notes"
     notes.mkdir()

@@ -14,7 +14,7 @@ from salr.records import Damaged, Run, State, find_runs, load_runs
 from salr.records.sealed import json_bytes, parse_json, parse_yaml, seal, yaml_bytes
 from tests.helpers.records import RECORDED, a_run, numbered, numbered_writer, same
 
-ROUNDS = [300, pytest.param(30_000, marks=[pytest.mark.soak, pytest.mark.timeout(900)])]
+ROUNDS = [300, pytest.param(30_000, marks=pytest.mark.soak)]
 VALUE = {
     "name": "aé",
     "loss": math.nan,

@@ -179,7 +179,6 @@ def test_noted_operations_give_the_real_tree(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("choices", [few_of, pytest.param(all_of, marks=pytest.mark.soak)])
-@pytest.mark.timeout(900)
 def test_a_power_cut_at_any_moment(
     choices: Choices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survival: Survival
 ) -> None:
@@ -191,7 +190,6 @@ def test_a_power_cut_at_any_moment(
 
 
 @pytest.mark.parametrize("step", [19, pytest.param(3, marks=pytest.mark.soak)])
-@pytest.mark.timeout(900)
 def test_a_kill_and_then_a_power_cut(
     step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survival: Survival
 ) -> None:
@@ -206,7 +204,6 @@ def test_a_kill_and_then_a_power_cut(
 
 
 @pytest.mark.parametrize("number", [1, pytest.param(20, marks=pytest.mark.soak)])
-@pytest.mark.timeout(900)
 def test_a_power_cut_while_resuming_from_one(
     number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, survival: Survival
 ) -> None:

@@ -232,6 +232,5 @@ class TestRecords(Records.TestCase):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(900)
 class TestRecordsForLong(Records.TestCase):
     settings = settings(max_examples=500, stateful_step_count=50)

@@ -136,7 +136,7 @@ def test_nothing_overflows_in_a_real_browser(page: Path, width: int, tmp_path: P
         f"--user-data-dir={tmp_path / 'profile'}",
     ]
     command += ["--virtual-time-budget=5000", "--dump-dom", frame.as_uri()]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
     measured = re.search(r"(\d+) of (\d+) images (\d+)", shown)
     assert measured, shown[-500:]
     assert int(measured[1]) <= int(measured[2])
