@@ -3,7 +3,7 @@
 without one, nothing is done.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, distributed
@@ -25,7 +25,7 @@ def take_from_first_rank(values: Iterable[Tensor]) -> None:
             distributed.broadcast(value, 0)
 
 
-def drawn_alike(parameters: Iterable[Tensor], draw: Callable[[Tensor], Tensor]) -> list[Tensor]:
+def drawn_alike(parameters: Sequence[Tensor], draw: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """Return noise for each parameter, the same on all ranks.
 
     For a sharded parameter (DTensor) it is this rank's shard of the noise.
@@ -35,14 +35,8 @@ def drawn_alike(parameters: Iterable[Tensor], draw: Callable[[Tensor], Tensor]) 
         draw: returns the noise for a whole parameter; of a sharded one it is handed a tensor of its shape,
             type and device, whose values it must not read.
     """
-    noise, common = [], []
-    for parameter in parameters:
-        if local(parameter) is parameter:
-            noise.append(draw(parameter))
-            common.append(noise[-1])
-        else:
-            noise.append(_shard_of_noise(parameter, draw))
-    take_from_first_rank(common)
+    noise = [draw(each) if local(each) is each else _shard_of_noise(each, draw) for each in parameters]
+    take_from_first_rank(each for each, like in zip(noise, parameters, strict=True) if local(like) is like)
     return noise
 
 

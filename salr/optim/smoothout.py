@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from salr.checks import check_positive
 from salr.closures import Evaluation
 from salr.closures.own_gradients import NoGradient
-from salr.closures.vectors import copy_into, like_shard, local
+from salr.closures.vectors import like_shard, local
 from salr.optim.noise import SPREAD, uniform
 from salr.optim.ranks import drawn_alike
 from salr.optim.wrapper import Wrapper
@@ -75,12 +75,13 @@ class SmoothOut(Wrapper):
         perturbed = [parameter for parameter, spared in pairs if not spared and parameter.requires_grad]
         places = [local(parameter) for parameter in perturbed]
         start = [place.clone() for place in places]
-        if perturbed:
+        if places:
             self._perturb(perturbed, places)
         try:
             return evaluation.training_gradient()
         finally:
-            copy_into(places, start)
+            if places:
+                torch._foreach_copy_(places, start)
 
     def _perturb(self, parameters: list[Tensor], places: list[Tensor]) -> None:
         noise = drawn_alike(parameters, uniform)
