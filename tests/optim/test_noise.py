@@ -18,6 +18,17 @@ def _seeded() -> None:
     torch.manual_seed(0)
 
 
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_normal_noise_is_what_the_generator_gives_in_the_order_of_memory(channels_last: bool) -> None:
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    like = torch.empty(40, 30, 5, 5).contiguous(memory_format=layout)
+    before = torch.get_rng_state()
+    noise = normal(like)
+    torch.set_rng_state(before)
+    row = noise.permute(0, 2, 3, 1).reshape(-1) if channels_last else noise.reshape(-1)
+    assert torch.equal(row, torch.randn(like.numel()))
+
+
 def test_the_two_points_are_drawn_evenly_and_independently() -> None:
     noise = two_point(torch.empty(COUNT))
     assert set(noise.unique().tolist()) == {-1, 1}
