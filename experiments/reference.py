@@ -22,7 +22,8 @@ SCRUBBED = {
 }
 """Values that name paths or a device, and what replaces them. None is part of a run's key."""
 
-KEPT = ("summary.json", "sharpness.json")
+SHARPNESS = "sharpness.json"
+KEPT = ("summary.json", SHARPNESS)
 
 SEEDS = 10
 """How many the tables want of each cell."""
@@ -35,7 +36,7 @@ TRACE = "iterations.json.gz"
 
 
 def export(results: Path, reference: Path) -> list[Run]:
-    """Copy every finished run of a results folder that the reference folder lacks, and return the copies.
+    """Copy finished runs that the reference folder lacks, or whose sharpness it lacks, and return the copies.
 
     A copy has the configuration, the status, the summary, the metrics and the measured sharpness. The first
     seed of a cell also has its trace of iterations.
@@ -53,6 +54,9 @@ def export(results: Path, reference: Path) -> list[Run]:
         traced.add(run.cell)
         if target.state() is not State.FINISHED:
             _copy(run, target, first)
+            copies.append(target)
+        elif (measured := run.read_json(SHARPNESS)) not in (None, target.read_json(SHARPNESS)):
+            target.write_json(SHARPNESS, measured or {})  # measured after the run was copied
             copies.append(target)
     return copies
 

@@ -73,6 +73,11 @@ def test_a_copy_has_the_numbers_and_nothing_of_the_machine(tmp_path: Path) -> No
     np.testing.assert_allclose(trace["lr_factor"], original["lr_factor"], rtol=1e-5)
 
     assert export(results, reference) == []
+    first = next(run for run in find_runs(results) if run.seed == 1)
+    first.write_json("sharpness.json", {"sam": 0.5, "measured": {}})
+    assert export(results, reference) == copies[:1]
+    assert copies[0].read_json("sharpness.json") == {"sam": 0.5, "measured": {}}
+    assert export(results, reference) == []
 
 
 @pytest.mark.parametrize("run", KEPT, ids=lambda run: run.name)
