@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import ASGD, Optimizer, Rprop
+from torch.optim import Optimizer
 
 from salr.checks import check_bound, check_count
 from salr.closures import Closure, Evaluation
 from salr.closures.own_gradients import NoGradient
+from salr.optim.bases import check_rates
 from salr.optim.ranks import average_over_ranks
 from salr.optim.running_median import RunningMedian
 from salr.optim.saved import split_tensors, with_tensors
@@ -104,7 +105,7 @@ class SALR(Wrapper):
             )
         check_count("interval", interval, 1)
         check_bound("max_factor", max_factor)
-        _check_rates(self._bases()[-1])
+        check_rates(self._bases()[-1])
         self.interval, self.shared_noise, self.max_factor = interval, shared_noise, max_factor
         self._iterations = 0
         self._measured = False  # whether the measurement that is due has been taken
@@ -306,15 +307,3 @@ class SALR(Wrapper):
         self._iterations, self._measured = state["iterations"], state.get("measured", False)
         self._history = None if history is None else RunningMedian(tensor(history))
         self._sharpness, self._factor = tensor(state["last_sharpness"]), tensor(state["lr_factor"])
-
-
-def _check_rates(base: Optimizer) -> None:
-    """Refuse a base whose rate SALR cannot scale from step to step."""
-    if isinstance(base, ASGD | Rprop):
-        raise ValueError(
-            f"base = {type(base).__name__}: it reads its lr only at its first step, so SALR cannot "
-            "scale it; expected an optimizer that reads lr at each step, such as SGD or Adam"
-        )
-    for group in base.param_groups:
-        if group.get("lr") is None:
-            raise ValueError(f"base = {type(base).__name__} has no lr, which SALR scales; expected a number")

@@ -11,7 +11,8 @@ from torch.optim import Optimizer
 
 from salr.closures import Closure, Evaluation, SideState
 from salr.closures.own_gradients import NoGradient
-from salr.closures.vectors import HALF, each_once
+from salr.closures.vectors import each_once
+from salr.optim.bases import check_optimizer, warn_of_half_precision
 from salr.optim.gradients import fresh_gradients, leave_gradients
 from salr.optim.kept import KeptStep, put_back
 from salr.optim.saved import fills_empty_state, names_of, refusing_damage, split_own, with_own
@@ -85,12 +86,8 @@ class Wrapper(Optimizer):
     def __new__(cls, *arguments: Any, **options: Any) -> "Wrapper":
         # Before __init__, which would complain of the names of another package's form, SAM(parameters, SGD,
         # lr=0.1).
-        base = arguments[0] if arguments else options.get("base")
-        if (arguments or options) and not isinstance(base, Optimizer):
-            raise TypeError(
-                f"{cls.__name__} got {type(base).__name__}; expected a torch.optim.Optimizer to wrap, "
-                f"as in {cls.__name__}(torch.optim.SGD(model.parameters(), lr=0.01))"
-            )
+        if arguments or options:
+            check_optimizer(cls.__name__, arguments[0] if arguments else options.get("base"))
         return super().__new__(cls)
 
     def __init__(self, base: Optimizer, modules: nn.Module | Iterable[nn.Module] = ()) -> None:
@@ -107,16 +104,7 @@ class Wrapper(Optimizer):
         self._one_call: bool | None = None
         self._warned: frozenset[str] = frozenset()
         if not isinstance(base, Wrapper):
-            self._check_base(base)
-
-    def _check_base(self, base: Optimizer) -> None:
-        """Warn of, or refuse, bases that the method cannot work with."""
-        if any(parameter.dtype in HALF for parameter in self.parameters):
-            warnings.warn(
-                f"{type(self).__name__} moves parameters by less than float16 and bfloat16 can hold; "
-                "keep them in float32 and compute the loss under torch.autocast",
-                stacklevel=4,
-            )
+            warn_of_half_precision(type(self).__name__, self.parameters)
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:

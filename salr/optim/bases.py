@@ -1,0 +1,40 @@
+"""What a base optimizer must be."""
+
+import warnings
+from collections.abc import Iterable
+
+from torch import Tensor
+from torch.optim import ASGD, Optimizer, Rprop
+
+from salr.closures.vectors import HALF
+
+
+def check_optimizer(name: str, base: object) -> None:
+    """Raise ``TypeError`` if the base of a wrapper of that name is not an optimizer of torch."""
+    if not isinstance(base, Optimizer):
+        raise TypeError(
+            f"{name} got {type(base).__name__}; expected a torch.optim.Optimizer to wrap, "
+            f"as in {name}(torch.optim.SGD(model.parameters(), lr=0.01))"
+        )
+
+
+def warn_of_half_precision(name: str, parameters: Iterable[Tensor]) -> None:
+    """Warn if a parameter cannot hold what a wrapper of that name moves it by."""
+    if any(parameter.dtype in HALF for parameter in parameters):
+        warnings.warn(
+            f"{name} moves parameters by less than float16 and bfloat16 can hold; "
+            "keep them in float32 and compute the loss under torch.autocast",
+            stacklevel=4,
+        )
+
+
+def check_rates(base: Optimizer) -> None:
+    """Refuse a base whose rate SALR cannot scale from step to step."""
+    if isinstance(base, ASGD | Rprop):
+        raise ValueError(
+            f"base = {type(base).__name__}: it reads its lr only at its first step, so SALR cannot "
+            "scale it; expected an optimizer that reads lr at each step, such as SGD or Adam"
+        )
+    for group in base.param_groups:
+        if group.get("lr") is None:
+            raise ValueError(f"base = {type(base).__name__} has no lr, which SALR scales; expected a number")
