@@ -173,7 +173,7 @@ CONTESTANTS: dict[str, Contestant] = {
     "our released SALR": our_released_salr,
     "literal SALR": literal_salr,
     "our Entropy-SGD": our_entropy_sgd,
-    "our Entropy-SGD, two-point noise": our_two_point_entropy_sgd,
+    "our Entropy-SGD with two-point noise": our_two_point_entropy_sgd,
     "our SmoothOut": our_smoothout,
     "our adaptive SmoothOut": our_adaptive_smoothout,
     "our SAM": our_sam,

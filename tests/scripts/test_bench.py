@@ -32,7 +32,7 @@ def expected() -> dict[str, tuple[float, float]]:
         "our released SALR": (gradient_calls(1, released, 2, at_parameters=False), released.losses / 2),
         "literal SALR": (1 + 10 / 2, 1),
         "our Entropy-SGD": (5, 0),
-        "our Entropy-SGD, two-point noise": (5, 0),
+        "our Entropy-SGD with two-point noise": (5, 0),
         "our SmoothOut": (1, 0),
         "our adaptive SmoothOut": (1, 0),
         "our SAM": (2, 0),
