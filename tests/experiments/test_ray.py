@@ -79,7 +79,9 @@ def test_a_table_whose_node_dies_is_the_sequential_one(tmp_path: Path, cluster: 
     )
     with sweep(tmp_path / "ray", "ray", os.environ, *launching) as run:
         until(lambda: epochs_of(tmp_path / "ray") >= 3)
-        working = [each for each in find_runs(tmp_path / "ray") if each.state() == "running"]
+        # A node may hold a run that has just begun: one that has done epochs is the one to kill.
+        running = (each for each in find_runs(tmp_path / "ray") if each.state() == "running")
+        working = [each for each in running if each.read_metrics()]
         holders = {int((each.folder / "lock").read_text().split()[1]): each for each in working}
         victim = next(
             node
