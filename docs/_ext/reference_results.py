@@ -83,8 +83,7 @@ def found() -> str:
     cells = [row for name in _tables() for row in rows(f"tables/{name}.csv")]
     measured = [row for row in cells if int(row["n"] or 0) > 0]
     numbers = " and ".join(sorted({row["table"] for row in cells}))
-    names = ", ".join(map(_named, measured))
-    lines = [f"- {len(measured)} of the {len(cells)} cells of Table {numbers} are measured: {names}."]
+    lines = [f"- {len(measured)} of the {len(cells)} cells of Table {numbers} are measured."]
     if "differs" not in cells[0]:
         lines.append(
             "- An earlier version made this table. Its records were not kept; it is being measured again."
@@ -92,7 +91,7 @@ def found() -> str:
     for row in measured if "differs" in cells[0] else ():
         gap = float(row["mean_minus_published"])
         word = "differs from" if row["differs"] == "True" else "is not told apart from"
-        lines.append(f"- {_named(row, '')} {word} the published mean: {gap:+.{_digits(row)}f}.")
+        lines.append(f"- {_named(row)} {word} the published mean: {gap:+.{_digits(row)}f}.")
     for name in _tables():
         for row in rows(f"tables/{name}_differences.csv"):
             if row["difference"]:
@@ -109,7 +108,7 @@ def _found_by_the_study() -> list[str]:
     lines = [f"- The study has chosen the rates of {len(rated)} of {len(methods)} methods."]
     outcomes: dict[str, list[str]] = {}
     for row in methods:
-        if row["outcome"]:
+        if row["outcome"] and row["difference"]:
             outcomes.setdefault(row["outcome"], []).append(row["name"])
     at_best = "At its own best rate, compared with SGD at its best rate"
     return [*lines, *(f"- {at_best}, {word}: {', '.join(names)}." for word, names in outcomes.items())]
@@ -127,8 +126,8 @@ def _tables() -> list[str]:
     return [path.stem for path in sorted((REFERENCE / "tables").glob("table[0-9].csv"))]
 
 
-def _named(row: dict[str, str], about: str = " ({n} seeds)") -> str:
-    return f"{row['network']} {name_of(row['method'])}{about.format(n=row['n'])}"
+def _named(row: dict[str, str]) -> str:
+    return f"{row['network']} {name_of(row['method'])}"
 
 
 def _digits(row: dict[str, str]) -> int:

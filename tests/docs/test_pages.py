@@ -82,14 +82,11 @@ def test_no_page_types_a_measured_accuracy() -> None:
 
 
 def test_what_was_found_is_what_was_measured() -> None:
-    """Every measured cell and every measured comparison of a claim has its line, with the CSV's outcome."""
+    """Every cell that differs and every measured comparison has its line, with the CSV's outcome."""
     module = extension()
     found = module.found().splitlines()
     cells = [row for row in module.rows("tables/table1.csv") if int(row["n"])]
-    assert found[0].startswith(f"- {len(cells)} of the 25 cells of Table 1 are measured: ")
-    assert all(
-        f"{row['network']} {module.name_of(row['method'])} ({row['n']} seeds)" in found[0] for row in cells
-    )
+    assert found[0] == f"- {len(cells)} of the 25 cells of Table 1 are measured."
     differing = [line for line in found if " differs from the published mean" in line]
     assert len(differing) == sum(row.get("differs") == "True" for row in cells)
     tested = [row for row in module.rows("tables/table1_differences.csv") if row["difference"]]
