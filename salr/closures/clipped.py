@@ -1,11 +1,11 @@
 """Gradients that are clipped after each backward pass, and how long they were before."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from salr.closures.evaluation import Closure
 from salr.closures.vectors import total_norm, trainable
 
 
@@ -38,7 +38,10 @@ class Clipped:
     """‖∇f‖ of the last gradient before it was clipped, over ``parameters``, 0-d."""
 
     def __init__(
-        self, closure: Closure, parameters: Iterable[Tensor], clip: Callable[[list[Tensor]], object]
+        self,
+        closure: Callable[[], Tensor],
+        parameters: Iterable[Tensor],
+        clip: Callable[[list[Tensor]], object],
     ) -> None:
         self.closure, self.parameters, self.clip = closure, trainable(parameters), clip
 
@@ -51,3 +54,12 @@ class Clipped:
             self.norm = total_norm(gradients)
             self.clip(self.parameters)
         return loss
+
+    @contextmanager
+    def norm_kept(self) -> Iterator[None]:
+        """Put the norm back at the end, for a measurement that takes further gradients elsewhere."""
+        norm = self.norm
+        try:
+            yield
+        finally:
+            self.norm = norm

@@ -6,6 +6,7 @@ from contextlib import contextmanager, nullcontext
 import torch
 from torch import Tensor, nn
 
+from salr.closures.clipped import Clipped
 from salr.closures.own_gradients import (
     NoGradient,
     arose_in_differentiation,
@@ -179,7 +180,8 @@ class Evaluation:
         self._memory = None
         self._replay = (memory.before, shared_noise)
         try:
-            yield memory.loss
+            with self.closure.norm_kept() if isinstance(self.closure, Clipped) else nullcontext():
+                yield memory.loss
         finally:
             self._replay = None
             after.restore()

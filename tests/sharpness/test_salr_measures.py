@@ -204,6 +204,9 @@ def test_the_norm_is_the_one_before_clipping(clip: Callable[[list[Tensor]], obje
     torch.testing.assert_close(GradientNorm().measure(evaluation, True), expected)
     clipped = torch.nn.utils.get_total_norm(evaluation.gradients()[1])
     assert clipped < expected / 5
+    # The gradient is remembered while another measure takes more of them at other points.
+    AscentDescent(0.5, 2, 2).measure(evaluation, True)
+    torch.testing.assert_close(GradientNorm().measure(evaluation, True), expected)
 
 
 # Half precision, complex and repeated parameters
