@@ -46,9 +46,9 @@ class _BackwardReplaced(TorchFunctionMode):
 
 @contextmanager
 def gradients_set_aside(parameters: list[Tensor], training: list[Tensor | None]) -> Iterator[None]:
-    """Within, ``backward`` differentiates nothing;
+    """Within, ``backward`` differentiates nothing.
 
-    whatever the closure then does with its gradients, it does to stand-ins.
+    Whatever the closure then does with its gradients, it does to stand-ins.
 
     Args:
         parameters: those that the closure differentiates with respect to.

@@ -23,9 +23,9 @@ def each_once(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """Return this rank's shard of a sharded tensor (DTensor), which shares its memory;
+    """Return this rank's shard of a sharded tensor (DTensor), which shares its memory.
 
-    any other tensor itself.
+    Return any other tensor itself.
     """
     if type(tensor) in PLAIN:
         return tensor
@@ -34,9 +34,9 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def like_shard(parameter: Tensor, shard: Tensor) -> Tensor:
-    """Return the sharded tensor of which ``shard`` is this rank's part, if the parameter is sharded;
+    """Return the sharded tensor of which ``shard`` is this rank's part, if the parameter is sharded.
 
-    else ``shard`` itself.
+    Return ``shard`` itself if it is not.
     """
     if local(parameter) is parameter:
         return shard
@@ -78,7 +78,7 @@ def flatten(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def unflatten(row: Tensor, like: Sequence[Tensor], exact: bool = False) -> list[Tensor]:
-    """Return the row cut into tensors of the shapes and types of ``like``;
+    """Return the row cut into tensors of the shapes and types of ``like``.
 
     ``exact`` keeps the row's precision.
     """
@@ -92,17 +92,17 @@ def unflatten(row: Tensor, like: Sequence[Tensor], exact: bool = False) -> list[
 
 
 def precise(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32 or wider:
+    """Return the tensor in float32 or wider.
 
-    half precision cannot hold the difference of nearly equal losses.
+    Half precision cannot hold the difference of nearly equal losses.
     """
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 def total_norm(tensors: Sequence[Tensor]) -> Tensor:
-    """Return the L2 norm over all elements of all tensors together, 0-d, in float32 or wider;
+    """Return the L2 norm over all elements of all tensors together, 0-d, in float32 or wider.
 
-    nothing waits for it.
+    The host does not wait for it.
     """
     if any(tensor.dtype in HALF for tensor in tensors):
         norms = [

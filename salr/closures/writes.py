@@ -77,9 +77,9 @@ class Writes(TorchDispatchMode):
 
 
 def storages(value: object) -> list[int]:
-    """Return what tells the memory of a tensor from others':
+    """Return what tells the memory of a tensor from others'.
 
-    one number, or one for each part of a tensor made of several.
+    It is one number, or one for each part of a tensor made of several.
     """
     if not isinstance(value, Tensor) or is_lazy(value):
         return []

@@ -1,6 +1,6 @@
-"""Stochastic weight averaging (Izmailov et al.
+"""Stochastic weight averaging (Izmailov and others 2018).
 
-2018) on ``torch.optim.swa_utils``, with what it does not have.
+It stands on ``torch.optim.swa_utils`` and adds what that does not have.
 """
 
 import copy

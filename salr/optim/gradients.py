@@ -5,9 +5,9 @@ from typing import Any
 from torch import Tensor
 
 LEFT = "_salr_left"
-"""Attribute of a gradient that a step has left:
+"""Attribute of a gradient that a step has left.
 
-its version then. A gradient without it, or changed since, is fresh.
+Its value is the gradient's version then. A gradient without it, or changed since, is fresh.
 """
 
 

@@ -17,9 +17,9 @@ class KeptStep:
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
-        self._attributes: list[tuple[Any, dict[str, Any]]] = []
+        self._attributes: list[tuple[dict[str, Any], dict[str, Any]]] = []
         while isinstance(base := getattr(optimizer, "base", None), Optimizer):
-            self._attributes.append((optimizer, dict(vars(optimizer))))
+            self._attributes.append((vars(optimizer), dict(vars(optimizer))))
             optimizer = base
         self._optimizer = optimizer
         self._parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -29,8 +29,7 @@ class KeptStep:
 
     def restore(self) -> None:
         """Put everything back."""
-        for wrapper, attributes in self._attributes:
-            vars(wrapper).update(attributes)
+        put_back(self._attributes)
         copy_into(self._parameters, self._values)
         self._optimizer.state.clear()
         self._optimizer.state.update(self._state)

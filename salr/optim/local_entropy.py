@@ -1,6 +1,6 @@
-"""Entropy-SGD (Chaudhari et al.
+"""Entropy-SGD (Chaudhari and others 2017) over any optimizer.
 
-2017) over any optimizer: descent on local entropy, whose gradient Langevin dynamics estimate.
+It descends on the local entropy, whose gradient Langevin dynamics estimate.
 """
 
 import math

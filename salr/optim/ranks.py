@@ -1,6 +1,6 @@
-"""What the ranks of ``torch.distributed``'s default group must have in common;
+"""What the ranks of ``torch.distributed``'s default group must have in common.
 
-without one, nothing is done.
+Without a default group, nothing is done.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -48,9 +48,9 @@ class RunningMedian:
         return self._sorted[middle].mean()
 
     def quantile(self, fraction: float) -> Tensor:
-        """Return a quantile, 0-d, linearly interpolated between neighbours (numpy's default);
+        """Return a quantile, 0-d, linearly interpolated between neighbours (numpy's default).
 
-        +∞ if there is no value.
+        It is +∞ if there is no value.
         """
         place = (self._count - 1).clamp(min=0).to(self._sorted.dtype) * fraction
         below, above = self._sorted[torch.stack([place.floor(), place.ceil()]).long()]

@@ -99,9 +99,9 @@ def split_tensors(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
 
 
 def fills_empty_state(optimizer: Optimizer, parameters: Sequence[Tensor]) -> bool:
-    """Return whether a step is torch.distributed.checkpoint's, which fills an empty state:
+    """Return whether a step is torch.distributed.checkpoint's, which fills an empty state.
 
-    rates and gradients are zero.
+    The rates and gradients of such a step are zero.
     """
     rates = [group["lr"] for group in optimizer.param_groups if "lr" in group]
     if optimizer.state or not rates or any(float(rate) != 0 for rate in rates):

@@ -219,9 +219,9 @@ class Wrapper(Optimizer):
         )
 
     def _gradient(self, evaluation: Evaluation) -> Tensor:
-        """Leave in ``parameter.grad`` what the base is to step with and return the loss;
+        """Leave in ``parameter.grad`` what the base is to step with, and return the loss.
 
-        the parameters come out as they were.
+        The parameters come out as they were.
         """
         raise NotImplementedError
 
@@ -293,9 +293,9 @@ class Wrapper(Optimizer):
         return [(namespace, dict(namespace)) for namespace in self._own_namespaces()]
 
     def _own_state(self) -> dict[str, Any]:
-        """Return the wrapper's own state as plain numbers, strings and lists:
+        """Return the wrapper's own state as plain numbers, strings and lists.
 
-        others keep nothing else exactly.
+        Other programs keep nothing else exactly.
         """
         return {}
 

@@ -1,6 +1,6 @@
-"""A closure made uniform:
+"""A closure made uniform.
 
-when it is evaluated, what all evaluations of a measurement share, and what they leave behind.
+The tests say when it is evaluated, what all evaluations of a measurement share, and what they leave behind.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
-"""What all measures owe their caller:
+"""What all measures owe their caller.
 
-nothing is left behind, whatever the closure is and even when it fails.
+Nothing is left behind, whatever the closure is and even when it fails.
 """
 
 from collections.abc import Callable

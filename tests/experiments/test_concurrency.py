@@ -30,9 +30,9 @@ def test_the_same_table_started_twice_trains_each_run_once(tmp_path: Path) -> No
     with sweep(both, "local") as third:
         assert third.wait() == 0, third.output.read_text()
         assert f"/{LONG}:" not in third.output.read_text()
-    with sweep(tmp_path / "alone", "local") as alone:
-        assert alone.wait() == 0, alone.output.read_text()
-    assert tables(both) == tables(tmp_path / "alone")
+    with sweep(tmp_path / "single", "local") as single:
+        assert single.wait() == 0, single.output.read_text()
+    assert tables(both) == tables(tmp_path / "single")
 
 
 def test_four_processes_on_one_folder_train_each_seed_once(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
-"""What an iteration of each optimizer does with its closure:
+"""What an iteration of each optimizer does with its closure.
 
-how often it is called, and what it may contain.
+The tests say how often it is called, and what it may contain.
 """
 
 from collections.abc import Callable

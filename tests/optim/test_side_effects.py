@@ -1,6 +1,6 @@
-"""What an iteration of each optimizer leaves beside its update:
+"""What an iteration of each optimizer leaves beside its update.
 
-as much as its plain gradients leave, and nothing that waits.
+It leaves as much as its plain gradients leave, and nothing waits for a device.
 """
 
 import pytest
@@ -27,9 +27,9 @@ def test_with_a_zero_rate_nothing_moves_and_statistics_see_each_batch_once(metho
 
 @pytest.mark.parametrize("method", ["salr", "released", "sam", "salr+sam"])
 def test_another_optimizers_parameters_get_the_gradient_of_one_evaluation(method: str) -> None:
-    """Two optimizers of one network:
+    """Two optimizers of one network.
 
-    the second steps with what the closure's gradient has left, once and not eleven times.
+    The second steps with what the closure's gradient has left, once and not eleven times.
     """
     problem, reference = Problem(noise=False), Problem(noise=False)
     optimizer = METHODS[method].wrap(SGD(problem.parameters[:2], lr=0.0))
@@ -45,9 +45,9 @@ def test_another_optimizers_parameters_get_the_gradient_of_one_evaluation(method
 def test_the_generator_of_an_accelerator_ends_where_plain_steps_leave_it(
     method: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a pretended accelerator whose generator is a count of draws:
+    """On a pretended accelerator whose generator is a count of draws.
 
-    the network draws once an evaluation.
+    The network draws once per evaluation.
     """
 
     class Accelerator:
@@ -82,9 +82,9 @@ def test_the_generator_of_an_accelerator_ends_where_plain_steps_leave_it(
 
 @every_method
 def test_noise_that_only_a_loss_draws_is_given_back(method: str) -> None:
-    """A forward pass may draw less or more where no gradient is taken;
+    """A forward pass may draw less or more if no gradient is taken.
 
-    the generator still ends where gradients leave it.
+    The generator still ends where gradients leave it.
     """
     problem, drawn = Problem(noise=False), Problem(noise=False)
 
@@ -151,9 +151,9 @@ def test_no_value_is_read_by_the_host(method: str, base: type[SGD | Adam]) -> No
 
 @pytest.mark.parametrize("method", ["salr", "sam", "salr+sam"])
 def test_modules_that_are_called_later_are_found_when_their_parameters_are_used(method: str) -> None:
-    """Heads that the closure calls by itself, in turn:
+    """Heads that the closure calls by itself, in turn.
 
-    each is left as plain steps leave it, from the first one on.
+    Each is left as plain steps leave it, from the first one on.
     """
     torch.manual_seed(0)
     body, heads = nn.Linear(3, 4), [nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 1)) for _ in range(3)]
