@@ -12,6 +12,8 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests.helpers.devices import DEVICES
+
 # The processes of pytest-xdist already fill the cores.
 torch.set_num_threads(1)
 
@@ -36,6 +38,23 @@ def seeds() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - the global generator is what third-party code draws from
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> torch.device:
+    """Each device of this machine in turn."""
+    return torch.device(request.param)
+
+
+@pytest.fixture
+def default_device(device: torch.device) -> Iterator[torch.device]:
+    """Each device in turn, on which the test makes its tensors and modules."""
+    if device.type == "cpu":  # already the default; to set it would only make every call slower
+        yield device
+        return
+    torch.set_default_device(device)
+    yield device
+    torch.set_default_device(None)
 
 
 @pytest.fixture(scope="session")

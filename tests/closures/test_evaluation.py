@@ -15,6 +15,9 @@ from salr.closures import Evaluation, SideState
 from salr.closures.snapshot import Snapshot
 from salr.optim import SALR
 from salr.sharpness import AscentDescent
+from tests.helpers.devices import random_state
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 Loss = Callable[[], Tensor]
 
@@ -58,12 +61,12 @@ def test_a_measurement_leaves_nothing_but_its_number() -> None:
     plain, plain_loss = noisy_problem()
     torch.manual_seed(2)
     plain_loss().backward()
-    after = torch.get_rng_state()
+    after = random_state()
     model, loss = noisy_problem()
     torch.manual_seed(2)
     registered = list(model.norm.buffers())
     AscentDescent().measure(Evaluation(loss, model.parameters()), shared_noise=True)
-    assert torch.equal(torch.get_rng_state(), after)
+    assert torch.equal(random_state(), after)
     assert all(buffer is before for buffer, before in zip(model.norm.buffers(), registered, strict=True))
     for mine, its in zip(model.parameters(), plain.parameters(), strict=True):
         assert torch.equal(mine, its)
@@ -79,13 +82,13 @@ def test_a_training_run_is_left_as_plain_steps_leave_it() -> None:
     torch.manual_seed(2)
     for _ in range(5):
         plain_loss()
-    after = torch.get_rng_state()
+    after = random_state()
     model, loss = noisy_problem()
     optimizer = SALR(torch.optim.SGD(model.parameters(), lr=0.0))
     torch.manual_seed(2)
     for _ in range(5):
         optimizer.step(loss)
-    assert torch.equal(torch.get_rng_state(), after)
+    assert torch.equal(random_state(), after)
     assert all(
         torch.equal(mine, its)
         for mine, its in zip(model.state_dict().values(), plain.state_dict().values(), strict=True)
@@ -215,9 +218,9 @@ def test_a_measurement_that_fails_leaves_no_trace(failing: int) -> None:
 
 def test_modules_are_found_without_a_trace() -> None:
     model, loss = noisy_problem()
-    before = [value.clone() for value in (*model.state_dict().values(), torch.get_rng_state())]
+    before = [value.clone() for value in (*model.state_dict().values(), random_state())]
     assert set(Evaluation(loss, model.parameters()).modules()) == set(model.modules())
-    after = [*model.state_dict().values(), torch.get_rng_state()]
+    after = [*model.state_dict().values(), random_state()]
     assert all(torch.equal(one, other) for one, other in zip(before, after, strict=True))
 
 

@@ -23,6 +23,9 @@ from salr.sharpness import (
     hessian_trace,
     loss_surface,
 )
+from tests.helpers.devices import random_state
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 Closure = Callable[[], Tensor]
 
@@ -88,7 +91,7 @@ class Case:
 
     def state(self) -> list[Tensor]:
         gradients = [parameter.grad for parameter in self.model.parameters()]
-        values = [*self.model.state_dict().values(), *gradients, torch.get_rng_state()]
+        values = [*self.model.state_dict().values(), *gradients, random_state()]
         modes = torch.tensor([module.training for module in self.model.modules()])
         return [value.clone() for value in values if value is not None] + [modes]
 

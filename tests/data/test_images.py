@@ -14,6 +14,7 @@ from data.images import ImageData, Images, channel_statistics
 from data.splits import stratified_split
 from experiments.schema.dataset import ImageDatasetConfig, check_dataset
 from tests.helpers.data import CPU, configuration, generators, load, root_of, standardised
+from tests.helpers.devices import no_waiting
 
 NAMES = [name for name in data.names() if isinstance(configuration(name), ImageDatasetConfig)]
 
@@ -214,18 +215,13 @@ def test_statistics_are_the_definition() -> None:
     torch.testing.assert_close(deviation, pixels.double().std((0, 2, 3), correction=0))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_no_batch_waits_for_the_device() -> None:
-    device = torch.device("cuda")
+def test_no_batch_waits_for_the_device(device: torch.device) -> None:
     raw = fake()
     images = ImageData(raw, device, batch_size=8, augment="crop_flip")
     expected = one_pass(ImageData(raw, CPU, batch_size=8, augment="crop_flip"))
     one_pass(images)  # the first pass allocates the pinned memory
-    torch.cuda.set_sync_debug_mode("error")
-    try:
+    with no_waiting():
         batches = one_pass(images)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
     for ours, theirs in zip(batches, expected, strict=True):
         torch.testing.assert_close(ours.inputs.cpu(), theirs.inputs)
 

@@ -8,6 +8,8 @@ from torch.optim import SGD
 from salr.optim import WeightAverage, cyclic_rate, recompute_batch_statistics
 from tests.helpers.optim import Flat
 
+pytestmark = pytest.mark.usefixtures("default_device")
+
 
 def test_a_trajectory_is_the_twins() -> None:
     """The rate falls linearly in cycles of five steps; the parameters at each cycle's end are averaged."""

@@ -14,6 +14,8 @@ from salr.optim import SALR, Wrapper
 from salr.sharpness import AscentDescent
 from tests.helpers.optim import METHODS, Problem, build, same
 
+pytestmark = pytest.mark.usefixtures("default_device")
+
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -152,7 +154,7 @@ def test_autocast(method: str) -> None:
     optimizer = build(method, problem)
 
     def closure() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(torch.get_default_device().type, torch.bfloat16):
             return problem.loss()
 
     first = float(optimizer.step(closure))
@@ -174,11 +176,11 @@ def test_autocast_around_the_whole_step_is_autocast_around_the_loss(method: str)
         def closure(around_step: bool = around_step, problem: Problem = problem) -> Tensor:
             if around_step:
                 return problem.loss()
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(torch.get_default_device().type, torch.bfloat16):
                 return problem.loss()
 
         for _ in range(4):
-            with torch.autocast("cpu", torch.bfloat16, enabled=around_step):
+            with torch.autocast(torch.get_default_device().type, torch.bfloat16, enabled=around_step):
                 optimizer.step(closure)
         ends.append([*problem.values(), getattr(optimizer, "last_sharpness", torch.ones(()))])
     assert same(*ends)

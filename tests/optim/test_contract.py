@@ -12,7 +12,10 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 from salr.optim import SALR, ReleasedSALR, Wrapper
+from tests.helpers.devices import random_state, set_random_state
 from tests.helpers.optim import BASES, METHODS, Problem, build, same
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 every_method = pytest.mark.parametrize("method", METHODS)
 every_base = pytest.mark.parametrize("base", BASES)
@@ -42,7 +45,7 @@ def test_a_state_goes_through_a_file_and_the_run_goes_on_exactly(method: str, ba
     optimizer = build(method, problem, base)
     problem.train(optimizer, 5)
     file = io.BytesIO()
-    torch.save([problem.model.state_dict(), optimizer.state_dict(), torch.get_rng_state()], file)
+    torch.save([problem.model.state_dict(), optimizer.state_dict(), random_state()], file)
     file.seek(0)
     model, state, noise = torch.load(file, weights_only=True)
     other = Problem()
@@ -51,9 +54,9 @@ def test_a_state_goes_through_a_file_and_the_run_goes_on_exactly(method: str, ba
     resumed = build(method, other, base, lr=7.0)
     resumed.load_state_dict(state)
     assert saved(resumed) == saved(optimizer)
-    torch.set_rng_state(noise)
+    set_random_state(noise)
     expected = problem.train(optimizer, 5)
-    torch.set_rng_state(noise)
+    set_random_state(noise)
     assert same(other.train(resumed, 5), expected)
     assert saved(resumed) == saved(optimizer)
 
@@ -77,10 +80,10 @@ def test_a_copy_goes_its_own_way(method: str, way: str) -> None:
     problem.train(optimizer, 3)
     pair = (problem, optimizer)
     other, its = copy.deepcopy(pair) if way == "deepcopy" else pickle.loads(pickle.dumps(pair))  # noqa: S301 - our own bytes
-    noise, untouched = torch.get_rng_state(), other.values()
+    noise, untouched = random_state(), other.values()
     trained = problem.train(optimizer, 4)
     assert same(other.values(), untouched)
-    torch.set_rng_state(noise)
+    set_random_state(noise)
     assert same(other.train(its, 4), trained)
 
 

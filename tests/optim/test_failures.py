@@ -10,7 +10,10 @@ from torch import Tensor
 from torch.optim import LBFGS, SGD, Adam, Optimizer
 
 from salr.optim import Wrapper
+from tests.helpers.devices import random_state, set_random_state
 from tests.helpers.optim import METHODS, Problem, equal, same
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 BASES: dict[str, Callable[[list[Tensor]], Optimizer]] = {
     "momentum": lambda parameters: SGD(parameters, lr=0.1, momentum=0.9),
@@ -35,7 +38,7 @@ class Failing:
 
 def everything(problem: Problem, optimizer: Wrapper) -> list[Any]:
     gradients = [None if p.grad is None else p.grad.clone() for p in problem.parameters]
-    return [problem.values(), copy.deepcopy(optimizer.state_dict()), torch.get_rng_state(), gradients]
+    return [problem.values(), copy.deepcopy(optimizer.state_dict()), random_state(), gradients]
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -47,13 +50,13 @@ def test_a_step_that_fails_at_any_evaluation_can_be_tried_again(method: str, bas
         METHODS[method].wrap(BASES[base](each.parameters)) for each in (problem, undisturbed)
     )
     closure, calm = Failing(problem), Failing(undisturbed)
-    noise = torch.get_rng_state()
+    noise = random_state()
     for step in range(3):  # two that measure, and one between them
-        torch.set_rng_state(noise)
+        set_random_state(noise)
         calm.calls = 0
         reference.step(calm)
-        after = torch.get_rng_state()
-        torch.set_rng_state(noise)
+        after = random_state()
+        set_random_state(noise)
         optimizer.zero_grad()
         before = everything(problem, optimizer)
         # SmoothOut looks for the modules once, in an attempt that fails, too.
@@ -67,7 +70,7 @@ def test_a_step_that_fails_at_any_evaluation_can_be_tried_again(method: str, bas
         optimizer.step(closure)
         assert same(problem.values(), undisturbed.values())
         assert equal(optimizer.state_dict(), reference.state_dict())
-        noise = torch.get_rng_state()
+        noise = random_state()
         assert torch.equal(noise, after)
 
 

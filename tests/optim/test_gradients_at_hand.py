@@ -12,6 +12,8 @@ from torch.optim import SGD, Adam
 from salr.optim import SALR, SAM, LocalEntropy
 from tests.helpers.optim import METHODS, Problem, build, same
 
+pytestmark = pytest.mark.usefixtures("default_device")
+
 every_method = pytest.mark.parametrize("method", METHODS)
 PARTS = 4
 # A rate's factor is 1 at the first step, so that these step as their base does.

@@ -12,7 +12,10 @@ from torch.optim import SGD, Adam
 from salr.optim import SALR, LocalEntropy
 from salr.optim.noise import two_point
 from salr.sharpness import AscentDescent
+from tests.helpers.devices import random_state
 from tests.helpers.optim import Flat, assert_same
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 
 def sharpness_at(problem: Flat, theta: Tensor, gamma: float, steps: int) -> float:
@@ -123,9 +126,9 @@ def test_a_parameter_that_another_batch_does_not_use_is_only_pulled_back() -> No
 
 def test_without_noise_nothing_is_drawn() -> None:
     weight = one()
-    before = torch.get_rng_state()
+    before = random_state()
     LocalEntropy(SGD([weight], lr=1.0), noise=0.0).step(lambda: weight**2)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(random_state(), before)
 
 
 @pytest.mark.parametrize("measured", [False, True])

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -13,6 +13,9 @@ from salr.closures import Evaluation
 from salr.costs import MeasurementCost
 from salr.optim import SALR
 from salr.sharpness import AscentDescent, Measure
+from tests.helpers.devices import seeded_generator
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 Loss = Callable[[], Tensor]
 
@@ -210,13 +213,12 @@ def test_theorem_4_the_distance_grows_by_one_plus_epsilon() -> None:
         assert not salr or float(optimizer.lr_factor) > 1
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])  # the device is the same for all
 @given(st.floats(0.1, 3), st.floats(0, 20), st.integers(1, 6), st.integers(0, 2**16))
 def test_theorem_5_the_proofs_bounds_of_a_measurement(mu: float, more: float, n: int, seed: int) -> None:
     """Equations 4 and 8 from below, 13 and 14 from above; curvatures from μ to L = μ + more."""
     gamma, curvatures = 0.05, torch.tensor([mu, mu + more / 2, mu + more], dtype=torch.float64)
-    theta = torch.randn(
-        3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    ).requires_grad_()
+    theta = torch.randn(3, generator=seeded_generator(seed), dtype=torch.float64).requires_grad_()
     start = theta.detach().clone()
 
     def loss() -> Tensor:

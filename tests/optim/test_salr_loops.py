@@ -17,7 +17,10 @@ from torch.optim import ASGD, SGD, Adam, Optimizer, Rprop
 from salr.closures import Clipped
 from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut
 from salr.sharpness import AscentDescent, GradientNorm, Measure, SAMSharpness, TopEigenvalue
+from tests.helpers.devices import random_state, set_random_state
 from tests.helpers.optim import Problem, same
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 MEASURES: dict[str, Callable[[], Measure]] = {
     "Definition 1": lambda: AscentDescent(gamma=0.02),
@@ -30,7 +33,7 @@ every_measure = pytest.mark.parametrize("name", MEASURES)
 
 def state(problem: Problem) -> list[Tensor]:
     gradients = [parameter.grad for parameter in problem.parameters if parameter.grad is not None]
-    return [value.clone() for value in (*problem.values(), *gradients, torch.get_rng_state())]
+    return [value.clone() for value in (*problem.values(), *gradients, random_state())]
 
 
 # Only the measurement needs a closure
@@ -325,9 +328,9 @@ def test_an_eigenvector_goes_through_a_file_and_the_base_never_sees_it() -> None
     resumed = SALR(Adam(other.parameters, lr=7.0), TopEigenvalue())
     resumed.load_state_dict(torch.load(file, weights_only=True))
     assert all("SALR.direction" not in entry for entry in resumed.state.values())
-    noise = torch.get_rng_state()
+    noise = random_state()
     expected = problem.train(optimizer, 4)
-    torch.set_rng_state(noise)
+    set_random_state(noise)
     assert same(other.train(resumed, 4), expected)
 
 
@@ -343,9 +346,9 @@ def test_an_eigenvector_goes_through_a_distributed_checkpoint(base: type[Optimiz
     state = {"optimizer": get_optimizer_state_dict(other.model, resumed)}
     checkpoint.load(state, checkpoint_id=tmp_path)
     set_optimizer_state_dict(other.model, resumed, state["optimizer"])
-    noise = torch.get_rng_state()
+    noise = random_state()
     expected = problem.train(optimizer, 4)
-    torch.set_rng_state(noise)
+    set_random_state(noise)
     assert same(other.train(resumed, 4), expected)
     assert torch.equal(resumed.last_sharpness, optimizer.last_sharpness)
 
@@ -394,13 +397,13 @@ def test_a_step_that_fails_after_the_measurement_can_be_tried_again() -> None:
     for one, its in pair:
         torch.manual_seed(0)
         one.train(its, 2)
-    noise, failing[0] = torch.get_rng_state(), True
+    noise, failing[0] = random_state(), True
     with pytest.raises(RuntimeError, match="out of memory"):
         optimizer.step(problem.loss)
     failing[0] = False
-    torch.set_rng_state(noise)
+    set_random_state(noise)
     expected = twin.train(reference, 1)
-    torch.set_rng_state(noise)
+    set_random_state(noise)
     assert same(problem.train(optimizer, 1), expected)
     assert torch.equal(optimizer.last_sharpness, reference.last_sharpness)
 

@@ -9,6 +9,8 @@ from salr.optim import ReleasedSALR
 from salr.sharpness import ReleasedMeasure
 from tests.helpers.optim import Flat, Problem, assert_same
 
+pytestmark = pytest.mark.usefixtures("default_device")
+
 
 @pytest.mark.parametrize(("interval", "ascent", "descent"), [(1, 5, 5), (2, 3, 4), (3, 0, 2)])
 def test_a_trajectory_is_the_twins(interval: int, ascent: int, descent: int) -> None:

@@ -15,7 +15,10 @@ from torch.optim import SGD, Adam, Optimizer
 
 from salr.optim import SALR, SAM, LocalEntropy, SmoothOut, Wrapper
 from salr.sharpness import AscentDescent, GradientNorm
+from tests.helpers.devices import random_state, set_random_state
 from tests.helpers.optim import METHODS, Problem, build, equal, same
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 every_method = pytest.mark.parametrize("method", METHODS)
 
@@ -92,9 +95,9 @@ def test_a_state_comes_back_exactly(method: str, base: str, way: str, tmp_path: 
         ways(problem, optimizer, other, fresh, tmp_path, way)
     assert fresh.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"] != 0
     assert equal(fresh.state_dict(), optimizer.state_dict())
-    noise = torch.get_rng_state()
+    noise = random_state()
     expected = problem.train(optimizer, 4)
-    torch.set_rng_state(noise)
+    set_random_state(noise)
     assert same(other.train(fresh, 4), expected)
 
 

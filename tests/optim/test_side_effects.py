@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from salr.closures import SideState
+from tests.helpers.devices import no_waiting
 from tests.helpers.optim import METHODS, Problem, build, same
 
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -131,20 +131,14 @@ def test_all_evaluations_of_an_iteration_start_from_the_same_carried_state(metho
     assert float(model.state) == 3
 
 
+@pytest.mark.usefixtures("default_device")
 @every_method
 @pytest.mark.parametrize("base", [SGD, Adam])
 def test_no_value_is_read_by_the_host(method: str, base: type[SGD | Adam]) -> None:
     """With a rate held in a tensor and a fused base, as on an accelerator."""
-
-    class NoReads(TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
-            read = func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
-            assert not read, f"{func} waits for the device"
-            return func(*args, **(kwargs or {}))
-
     problem = Problem(dtype=torch.float32)
     optimizer = METHODS[method].wrap(base(problem.parameters, lr=torch.tensor(0.1), fused=True))
-    with NoReads():
+    with no_waiting():
         problem.train(optimizer, 3)
     assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.1)
 

@@ -11,7 +11,10 @@ from torch.ao.quantization import get_default_qat_qconfig, prepare_qat
 from torch.optim import SGD
 
 from salr.optim import SALR, SAM, Wrapper
+from tests.helpers.devices import seeded_generator
 from tests.helpers.optim import METHODS
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 STEPS = 4
 Closure = Callable[[], Tensor]
@@ -307,7 +310,7 @@ def test_a_sum_that_the_closure_accumulates_and_another_networks_parameters(meth
 
 @methods_before_the_update
 def test_a_generator_of_the_closures_own(method: str) -> None:
-    model, generator, reference = Counting(), torch.Generator(), torch.Generator()
+    model, generator, reference = Counting(), seeded_generator(5), seeded_generator(5)
     optimizer = METHODS[method].wrap(SGD([model.weight], lr=0.0))
     draws: list[float] = []
 

@@ -8,6 +8,8 @@ from torch.optim import SGD, Adam
 from salr.optim import SmoothOut
 from tests.helpers.optim import Flat, assert_same
 
+pytestmark = pytest.mark.usefixtures("default_device")
+
 
 @pytest.mark.parametrize("base", [SGD, Adam])
 @pytest.mark.parametrize("adaptive", [False, True])

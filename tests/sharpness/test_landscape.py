@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from salr.sharpness import filter_normalised_direction, loss_surface
+from tests.helpers.devices import random_state, seeded_generator
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 
 def network() -> nn.Sequential:
@@ -39,13 +42,13 @@ def test_filters_are_as_long_as_the_networks() -> None:
 
 def test_directions_repeat_and_differ_as_their_generators_do() -> None:
     model = network()
-    before = torch.get_rng_state()
+    before = random_state()
     one, again = (filter_normalised_direction(model.parameters()) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
-    generator = torch.Generator().manual_seed(1)
+    generator = seeded_generator(1)
     x, y = (filter_normalised_direction(model.parameters(), generator) for _ in range(2))
     assert not torch.equal(x[0], y[0])
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(random_state(), before)
 
 
 def test_frozen_parameters_stay() -> None:
@@ -88,9 +91,9 @@ def test_parameters_are_at_home_whenever_a_point_is_handed_out() -> None:
         assert theta.grad is gradient
         torch.rand(1)
         break
-    before = torch.get_rng_state()
+    before = random_state()
     next(points)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(random_state(), before)
 
 
 def test_drawing_between_points_changes_no_masks() -> None:
@@ -118,7 +121,7 @@ def test_a_grid_goes_on_where_it_stopped() -> None:
         return closure()
 
     def grid(skip: Iterable[tuple[int, ...]]) -> list[tuple[tuple[int, ...], float]]:
-        generator = torch.Generator().manual_seed(7)
+        generator = seeded_generator(7)
         directions = [filter_normalised_direction([theta], generator) for _ in range(2)]
         return list(
             loss_surface(counted, [theta], directions, [[-1, 0, 1], [0, 1]], skip=dict.fromkeys(skip))

@@ -11,6 +11,9 @@ from scipy.optimize import fmin_l_bfgs_b
 from torch import Tensor, nn
 
 from salr.sharpness import AscentDescent, SAMSharpness, ball_sharpness, box_sharpness
+from tests.helpers.devices import seeded_generator
+
+pytestmark = pytest.mark.usefixtures("default_device")
 
 Closure = Callable[[], Tensor]
 
@@ -76,7 +79,7 @@ def test_sam_on_a_quadratic() -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_ball_in_the_plane_against_brute_force(seed: int) -> None:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded_generator(seed)
     frequencies, phases = (torch.randn(2, 5, 2, dtype=torch.float64, generator=generator) * 2).unbind()
 
     def f(points: Tensor) -> Tensor:
@@ -111,7 +114,7 @@ def test_ball_on_a_convex_quadratic_of_many_dimensions(slope: float) -> None:
     gradient = slope * rng.normal(size=40) / math.sqrt(40)
     point = at(*rng.normal(size=40))
     start = point.detach().clone()
-    h, g = torch.from_numpy(hessian), torch.from_numpy(gradient)
+    h, g = torch.as_tensor(hessian), torch.as_tensor(gradient)
     found = ball_sharpness(
         lambda: g @ (point - start) + (point - start) @ h @ (point - start) / 2, [point], 0.5, two_sided=False
     )
@@ -145,10 +148,10 @@ def test_box_against_a_plain_twin() -> None:
     torch.manual_seed(3)
     model = nn.Sequential(nn.Linear(5, 6), nn.Tanh(), nn.Linear(6, 3)).double()
     inputs, targets = torch.randn(30, 5, dtype=torch.float64), torch.randint(3, (30,))
-    start = nn.utils.parameters_to_vector(model.parameters()).detach().numpy()
+    start = nn.utils.parameters_to_vector(model.parameters()).detach().cpu().numpy()
 
     def loss(row: np.ndarray) -> Tensor:
-        row, parts = torch.from_numpy(row).requires_grad_(), {}
+        row, parts = torch.as_tensor(row).requires_grad_(), {}
         for (name, parameter), part in zip(
             model.named_parameters(), row.split([p.numel() for p in model.parameters()]), strict=True
         ):
@@ -159,7 +162,7 @@ def test_box_against_a_plain_twin() -> None:
 
     def negative(row: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = loss(row)
-        return -float(value), -gradient.numpy()
+        return -float(value), -gradient.cpu().numpy()
 
     side = 0.05 * (np.abs(start) + 1)
     bounds = list(zip(start - side, start + side, strict=True))
