@@ -23,6 +23,13 @@ from salr.reporting.metrics import METRICS  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference"
 NO_BREAK = "\u00a0"
+UNITS = {
+    "accuracy_percent": " percentage points",
+    "perplexity": "",
+    "nats": " nats",
+    "sharpness_1e-3": NO_BREAK + "×" + NO_BREAK + "10⁻³",
+}
+"""The unit of a difference, for each metric."""
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -61,21 +68,27 @@ def _measured(name: str) -> str:
     head = ("network, data", "method", "epochs", "measured", "seeds", "published")
     labels = " and ".join(dict.fromkeys(METRICS[cell["metric"]].label for cell in cells))
     text = f"Table {cells[0]['table']}, {labels}, mean (standard deviation):\n\n"
-    return text + markdown(head, table) + "\n\n" + differences(name.replace(".csv", "_differences.csv"))
+    return text + markdown(head, table) + "\n\n" + differences(name.removesuffix(".csv"))
 
 
-def differences(name: str) -> str:
+def differences(table: str) -> str:
     """Return one line for each difference between methods that has been tested, with its interval."""
+    return "\n".join(f"- {line}" for line in _differences(table))
+
+
+def _differences(table: str, budget: str = "") -> list[str]:
+    """Return the lines; ``budget`` is said of each."""
+    units = {row["network"]: UNITS[row["metric"]] for row in rows(f"tables/{table}.csv")}
     lines = []
-    for row in rows(f"tables/{name}"):
+    for row in rows(f"tables/{table}_differences.csv"):
         if not row["difference"]:
             continue
         low, high = sorted((float(row["low_95"]), float(row["high_95"])))
-        lines.append(
-            f"- {row['network']}, {name_of(row['method'])} minus {name_of(row['against'])}: "
-            f"{float(row['difference']):+.3g}, 95 % interval {low:+.3g} to {high:+.3g}, {row['n']} seeds."
-        )
-    return "\n".join(lines)
+        names = f"{row['network']}{budget}: {name_of(row['method'])} minus {name_of(row['against'])}"
+        size = f"{float(row['difference']):+.3g}{units[row['network']]}"
+        outcome = f": {row['outcome']}" if "outcome" in row else ""  # tables of earlier versions do not say
+        lines.append(f"{names} {size}, 95 % interval {low:+.3g} to {high:+.3g}, {row['n']} seeds{outcome}.")
+    return lines
 
 
 def found() -> str:
@@ -92,10 +105,7 @@ def found() -> str:
         gap = float(row["mean_minus_published"])
         word = "differs from" if row["differs"] == "True" else "is not told apart from"
         lines.append(f"- {_named(row)} {word} the published mean: {gap:+.{_digits(row)}f}.")
-    for name in _tables():
-        for row in rows(f"tables/{name}_differences.csv"):
-            if row["difference"]:
-                lines.append(f"- {row['network']}, at equal gradient calls: {_compared(row)}")
+    lines += [f"- {line}" for name in _tables() for line in _differences(name, ", at equal gradient calls")]
     return "\n".join([*lines, *_found_by_the_study()])
 
 
@@ -112,14 +122,6 @@ def _found_by_the_study() -> list[str]:
             outcomes.setdefault(row["outcome"], []).append(row["name"])
     at_best = "At its own best rate, compared with SGD at its best rate"
     return [*lines, *(f"- {at_best}, {word}: {', '.join(names)}." for word, names in outcomes.items())]
-
-
-def _compared(row: dict[str, str]) -> str:
-    low, high = sorted((float(row["low_95"]), float(row["high_95"])))
-    names = f"{name_of(row['method'])} minus {name_of(row['against'])}"
-    size = f"{float(row['difference']):+.3g}, 95 % interval {low:+.3g} to {high:+.3g}"
-    outcome = f": {row['outcome']}" if "outcome" in row else ""  # tables of earlier versions do not say
-    return f"{names} {size}, {row['n']} seeds{outcome}."
 
 
 def _tables() -> list[str]:
@@ -169,13 +171,37 @@ def run_times() -> str:
 
 
 def steps() -> str:
-    """Return the timed steps of the bench, as ratios to a plain loop's SGD."""
+    """Return the timed steps of the bench in both precisions, as ratios to a plain loop's SGD step."""
+    return "\n\n".join(
+        f"In {title}:\n\n{_steps(rows(f'bench/step_cpu_{precision}.csv'))}"
+        for precision, title in (("float32", "float32"), ("bf16", "bfloat16 autocast"))
+    )
+
+
+def ratios() -> str:
+    """Return the timed steps of the library's own methods on three networks, as ratios to a plain loop's."""
     timed = rows("bench/step_cpu_float32.csv")
+    table = _steps(
+        [
+            row
+            for row in timed
+            if row["network"] in ("mnistfc", "lenet", "resnet18") and row["contestant"].startswith("our ")
+        ]
+    )
+    made = timed[0]
+    return f"{table}\n\n{made['device']}, {made['threads']} threads, torch {made['torch']}."
+
+
+def _steps(timed: Sequence[dict[str, str]]) -> str:
     networks = list(dict.fromkeys(row["network"] for row in timed))
-    contestants = [name for name in dict.fromkeys(row["contestant"] for row in timed) if name != "plain SGD"]
+    counts = {row["contestant"]: f"{float(row['gradients']):g}" for row in timed}
     ratio = {(row["contestant"], row["network"]): f"{float(row['ratio_to_plain_sgd']):.2f}" for row in timed}
-    lines = [[name, *(ratio.get((name, network), "–") for network in networks)] for name in contestants]
-    return markdown(["step", *networks], lines)
+    lines = [
+        [name, count, *(ratio.get((name, network), "–") for network in networks)]
+        for name, count in counts.items()
+        if name != "plain SGD"
+    ]
+    return markdown(["step", "gradients", *networks], lines)
 
 
 def expansion() -> str:
@@ -227,6 +253,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "call_times": call_times,
     "run_times": run_times,
     "steps": steps,
+    "ratios": ratios,
     "expansion": expansion,
     "sharp_and_flat": sharp_and_flat,
 }
