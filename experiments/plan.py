@@ -47,7 +47,8 @@ def plan(cells: Iterable[Cell]) -> list[CellPlan]:
         records = records_of(config)
         folder = records[0].folder.parent
         if folder not in plans:
-            left = tuple(record.seed for record in records if not record.state().settled)
+            begun = folder.exists()  # most cells are not, and each of their runs would be looked for
+            left = tuple(record.seed for record in records if not begun or not record.state().settled)
             calls = config.epochs * config.dataset.iterations * config.optimizer.gradient_calls
             plans[folder] = CellPlan(cell, len(records), left, calls)
     return list(plans.values())

@@ -111,7 +111,7 @@ def record(config: Config, gammas: Sequence[float], iterations: int, every: int,
     recorder = Recorder(followed, [gamma for gamma in gammas if gamma != followed.gamma], every)
     optimizer.sharpness_measure = recorder
     losses, rate = [], float(optimizer.param_groups[0]["lr"])
-    for iteration, loss in enumerate(_train(parts, seed), 1):
+    for iteration, loss in enumerate(steps(parts, seed), 1):
         losses.append(float(loss))
         if iteration % max(1, iterations // 10) == 0:
             print(
@@ -125,7 +125,7 @@ def record(config: Config, gammas: Sequence[float], iterations: int, every: int,
         length = (followed.descent_steps + followed.ascent_steps) * gamma
         sharpness = np.array([found[gamma] for _, found, _ in recorder.noted])
         first = length * np.array([norm for *_, norm in recorder.noted])
-        factors = zip(_factors(sharpness), _factors(first), strict=True)
+        factors = zip(factors_of(sharpness), factors_of(first), strict=True)
         for index, (factor, first_factor) in enumerate(factors):
             at = recorder.noted[index][0] * optimizer.interval
             pair = float(sharpness[index]), float(first[index])
@@ -133,7 +133,7 @@ def record(config: Config, gammas: Sequence[float], iterations: int, every: int,
     return rows
 
 
-def _train(parts: Parts, seed: int) -> Iterator[Tensor]:
+def steps(parts: Parts, seed: int) -> Iterator[Tensor]:
     """Yield the loss of each iteration, epoch after epoch, as the trainer takes them."""
     parameters = [parameter for parameter in parts.model.parameters() if parameter.requires_grad]
     parts.model.train()
@@ -153,7 +153,7 @@ def _train(parts: Parts, seed: int) -> Iterator[Tensor]:
         epoch += 1
 
 
-def _factors(values: np.ndarray) -> list[float]:
+def factors_of(values: np.ndarray) -> list[float]:
     """Return each value divided by the median of those so far; as in SALR, only positive ones count."""
     factors, factor = [], 1.0
     for end, value in enumerate(values, 1):
@@ -252,8 +252,8 @@ def _colours(number: int) -> list[Any]:
     return [plt.get_cmap("viridis")(place) for place in np.linspace(0, 0.9, number)]
 
 
-def write(rows: Sequence[Row] | Sequence[Summary], path: Path) -> None:
-    """Write the rows as CSV."""
+def write(rows: Sequence[Any], path: Path) -> None:
+    """Write the rows, which are dataclass instances of one kind, as CSV."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
         writer.writeheader()

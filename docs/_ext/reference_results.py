@@ -220,6 +220,21 @@ def expansion() -> str:
     return markdown(("cell", "values", "measurements", "ratio (5 %, 95 %)", "correlation"), lines)
 
 
+def rounding() -> str:
+    """Return by how much bfloat16 changes the factor while cells train."""
+    lines = []
+    for path in sorted(REFERENCE.rglob("rounding_*_summary.csv")):
+        cell = path.stem.removeprefix("rounding_").removesuffix("_summary").replace("_", " ")
+        for row in rows(path.relative_to(REFERENCE).as_posix()):
+            numbers = [f"{float(row[name]):+.2f}" for name in ("mean_percent", "largest_percent")]
+            spread = f"{float(row['std_percent']):.2f}"
+            lines.append((cell, row["phase"], row["measurements"], numbers[0], spread, numbers[1]))
+    if not lines:
+        return "No run of `scripts/rounding.py`, which measures this while a cell trains, is committed yet."
+    head = ("cell", "iterations", "measurements", "mean (%)", "standard deviation (%)", "largest (%)")
+    return markdown(head, lines)
+
+
 def sharp_and_flat() -> str:
     """Return which measures tell a sharp minimum from a flat one: ratios, sharp to flat."""
     found = sorted(REFERENCE.rglob("sharp_and_flat.csv"))
@@ -255,6 +270,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "steps": steps,
     "ratios": ratios,
     "expansion": expansion,
+    "rounding": rounding,
     "sharp_and_flat": sharp_and_flat,
 }
 

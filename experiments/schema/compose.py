@@ -27,6 +27,9 @@ def load(overrides: Sequence[str]) -> Config:
     return checked(_composed(overrides))
 
 
+WITHOUT = [f"~hydra/{part}" for part in ("help", "hydra_help", "output", "launcher", "sweeper")]
+"""Parts of Hydra that only its command line needs. To compose them takes a fifth of the time."""
+
 Choices = tuple[str, str, str]
 """The files that a cell chooses: data set, network and optimizer."""
 
@@ -43,19 +46,22 @@ def load_all(choices: Sequence[Choices], overrides: Sequence[str]) -> list[Confi
     groups = ("dataset", "model", "optimizer")
     files = [list(dict.fromkeys(column)) for column in zip(*choices, strict=True)]
     nodes: dict[tuple[str, str], Any] = {}
+    placed: dict[str, str] = {}
     root = DictConfig({})
     # The i-th composition takes the i-th file of each group.
     for place in range(max(map(len, files), default=0)):
         chosen = [names[min(place, len(names) - 1)] for names in files]
         words = [*(f"{group}={name}" for group, name in zip(groups, chosen, strict=True)), *overrides]
         root = _composed(words)
-        nodes |= {
-            (group, name): copy.deepcopy(root[group]) for group, name in zip(groups, chosen, strict=True)
-        }
+        for key in zip(groups, chosen, strict=True):
+            if key not in nodes:
+                nodes[key] = copy.deepcopy(root[key[0]])
     configs = []
     for cell in choices:
         for group, name in zip(groups, cell, strict=True):
-            root[group] = nodes[group, name]
+            if placed.get(group) != name:  # to place a node is to copy it
+                root[group] = nodes[group, name]
+                placed[group] = name
         configs.append(checked(root))
     return configs
 
@@ -135,7 +141,7 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    return compose("config", [override.input_line for override in parse(overrides)])
+    return compose("config", [*(override.input_line for override in parse(overrides)), *WITHOUT])
 
 
 def _explain(error: BaseException, overrides: Sequence[str]) -> str:
