@@ -43,18 +43,20 @@ class SweepRequest:
 
     @property
     def launching(self) -> list[str]:
-        """The launcher's own overrides. Raises ConfigError if they are not allowed."""
-        launching = [word for word in self.override if is_launching(word)]
-        check_overrides(launching)
-        if launching and self.launcher == "local":
-            needed = f"expected --launcher {' or '.join(LAUNCHERS)} with it"
-            raise ConfigError(f"{launching[0]}: only for a launcher; {needed}")
-        return launching
+        """The launcher's own overrides."""
+        return [word for word in self.override if is_launching(word)]
 
     @property
     def cell_overrides(self) -> list[str]:
         """The overrides of every cell that are on the command line."""
         return [word for word in self.override if not is_launching(word)]
+
+    def check_launching(self) -> None:
+        """Raise ConfigError if the launcher's own overrides are not allowed."""
+        check_overrides(self.launching)
+        if self.launching and self.launcher == "local":
+            needed = f"expected --launcher {' or '.join(LAUNCHERS)} with it"
+            raise ConfigError(f"{self.launching[0]}: only for a launcher; {needed}")
 
     def check_launcher(self) -> None:
         """Raise ConfigError if this machine lacks what the launcher needs."""
@@ -70,7 +72,7 @@ class SweepRequest:
         Raises:
             ConfigError, RecordError, ValueError: before anything is trained.
         """
-        launching, left = self.launching, [each for each in plans if each.seeds_left]
+        left = [each for each in plans if each.seeds_left]
         if self.launcher == "local":
             check_devices(left)
         check_writable(results)
@@ -78,7 +80,7 @@ class SweepRequest:
             return []
         if self.launcher == "local":
             return train_here(left)
-        launch_all(left, self.jobs, [*LAUNCHERS[self.launcher], *launching])
+        launch_all(left, self.jobs, [*LAUNCHERS[self.launcher], *self.launching])
         return []
 
 

@@ -69,7 +69,8 @@ def train_tables(request: TableRequest) -> ExitCode:
     Raises:
         ConfigError, RecordError: before anything is trained.
     """
-    _, cells = request.launching, request.cells()
+    request.check_launching()
+    cells = request.cells()
     request.check_launcher()
     plans = plan(cells)
     print(text(plans), flush=True)

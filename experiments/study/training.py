@@ -34,7 +34,8 @@ def train_study(request: StudyRequest) -> ExitCode:
     Raises:
         ConfigError, RecordError: before anything is trained.
     """
-    _, study = request.launching, request.study()
+    request.check_launching()
+    study = request.study()
     request.check_launcher()
     if request.plan:
         print(costs(study), flush=True)
