@@ -218,7 +218,7 @@ def draw(rows: Sequence[Row], followed: float, title: str, path: Path) -> None:
             label="‖∇f‖ / median",
         )
         factors.set(xlabel="iteration", ylabel="η / η0", yscale="log", title=f"factors at γ = {followed:g}")
-        factors.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        factors.yaxis.set_major_locator(LogLocator(subs=(1, 1.5, 2, 3, 5, 7)))
         factors.yaxis.set_major_formatter("{x:g}")
         factors.yaxis.set_minor_formatter("")
         _draw_ratios(ratios, [each for each in summarise(run) if each.phase != "all"])
