@@ -226,10 +226,7 @@ class Wrapper(Optimizer):
         raise NotImplementedError
 
     def _step_base(self, evaluation: Evaluation, gradient: Closure | None = None) -> Tensor:
-        """Take one step of the base with the closure's gradient, or with another one.
-
-        (torch knows losses as floats.)
-        """
+        """Take one step of the base with the closure's gradient, or with another one."""
         if isinstance(self.base, Wrapper):
             return self.base.step(evaluation)  # type: ignore[return-value]
         take = evaluation.training_gradient if gradient is None else gradient
@@ -256,6 +253,7 @@ class Wrapper(Optimizer):
             return loss
 
         try:
+            # torch declares that a step takes and returns a loss as a float
             loss: Tensor = self.base.step(closure)  # type: ignore[assignment, arg-type]
         except BaseException:
             if kept is not None:
