@@ -27,7 +27,7 @@ def load(overrides: Sequence[str]) -> Config:
     return checked(_composed(overrides))
 
 
-WITHOUT = [f"~hydra/{part}" for part in ("help", "hydra_help", "output", "launcher", "sweeper")]
+HYDRAS_OWN = ("help", "hydra_help", "output", "launcher", "sweeper", "job_logging", "hydra_logging")
 """Parts of Hydra that only its command line needs. To compose them takes a fifth of the time."""
 
 Choices = tuple[str, str, str]
@@ -141,7 +141,8 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:
-    return compose("config", [*(override.input_line for override in parse(overrides)), *WITHOUT])
+    without = (f"~hydra/{part}" for part in HYDRAS_OWN)
+    return compose("config", [*(override.input_line for override in parse(overrides)), *without])
 
 
 def _explain(error: BaseException, overrides: Sequence[str]) -> str:
