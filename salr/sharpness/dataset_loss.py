@@ -1,5 +1,7 @@
 """The loss over a whole data set as one function of the parameters."""
 
+import inspect
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from functools import partial
@@ -8,11 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, nll_loss
+from torch.nn.utils.rnn import PackedSequence
 
 from salr.closures.side_state import SideState
 from salr.closures.vectors import precise
 
 Weight = Callable[[Tensor], Tensor | float]
+CLASS_LOSSES: tuple[type[nn.Module], ...] = tuple(
+    getattr(nn, name)
+    for name in ("CrossEntropyLoss", "NLLLoss", "LinearCrossEntropyLoss")
+    if hasattr(nn, name)  # the last is not in older versions of torch
+)
+MOVED_AS_A_WHOLE: tuple[Any, ...] = (Tensor, PackedSequence)
+ROUNDING = 1e-6
+"""How far the sum of class weights may differ between passes in another order, relative to its size."""
 
 
 class DatasetLoss:
@@ -36,12 +47,15 @@ class DatasetLoss:
             iterator. They are counted once at the start, and moved to the model's device one by one.
         training: whether the model is evaluated in train or in eval mode, whichever it is in.
         weight: what ``loss`` divides a batch's sum by, given its targets. By default it is the number of
-            targets. For cross entropy and ``nll_loss``, as modules, functions or partials, class weights and
-            ``ignore_index`` are honoured without it.
+            targets. Class weights and ``ignore_index`` of cross entropy and ``nll_loss``, and the reduction
+            "batchmean", are honoured without it: for torch's modules and functions, for partials of them, if
+            they are compiled, and for modules that contain one. A plain function or a lambda around a loss is
+            not seen through.
 
     Raises:
         ValueError: there are no batches or no targets, they can be iterated only once, the loss is a sum, or
-            targets that may be padding need a ``weight``.
+            targets that may be padding or several losses in one module need a ``weight``; on a call, the
+            batches' weight is not that of the first pass.
         TypeError: a batch is not (inputs, targets, ...).
 
     Example:
@@ -98,14 +112,22 @@ class DatasetLoss:
 
     def terms(self) -> Generator[Tensor, None, None]:
         """Yield each batch's share of the mean, 0-d and differentiable; their sum is the loss."""
+        read = 0.0
         kept = self._side.kept(gradients=False)
         with kept, self._mode(), _differentiable_recurrence(self.model):
             for inputs, targets in self._read():
-                share = float(self._weight(targets)) / self._whole
+                weight = float(self._weight(targets))
+                read += weight
+                share = weight / self._whole
                 with self._side.watching():  # but not what the caller does with a term
                     loss = self.loss(self._outputs(inputs), _moved(targets, self._device))
                 if share > 0:  # the mean over nothing but padding is 0/0
                     yield precise(loss) * share
+        if not math.isclose(read, self._whole, rel_tol=ROUNDING):
+            raise ValueError(
+                f"the batches differ from pass to pass: their targets weigh {read:g}, and {self._whole:g} in "
+                "the first pass; expected the same batches whenever they are iterated"
+            )
 
     def _outputs(self, inputs: Any) -> Any:
         inputs = _moved(inputs, self._device)
@@ -131,19 +153,46 @@ class DatasetLoss:
                 module.training = training
 
 
-def _divisor_of(loss: Callable[[Any, Tensor], Tensor]) -> Weight:
+def _divisor_of(loss: object) -> Weight:
     """Return what gives the number that the loss divides a batch's sum by. Refuse a loss that is no mean."""
-    options = (
-        loss.keywords if isinstance(loss, partial) else vars(loss) if isinstance(loss, nn.Module) else {}
-    )
+    divisors = [_divisor(by_class, options) for by_class, options in _losses_in(loss)]
+    if all(divisor is _number for divisor in divisors):
+        return _number
+    if len(divisors) > 1:
+        raise ValueError(
+            f"the loss contains {len(divisors)} losses, which may divide by different numbers; pass weight=, "
+            "the number that their sum divides by"
+        )
+    return divisors[0]
+
+
+def _losses_in(loss: Any) -> list[tuple[bool, dict[str, Any]]]:
+    """Return the losses that it contains: whether each is one over classes, and its options."""
+    loss = getattr(loss, "_orig_mod", loss)  # of a compiled module
+    if hasattr(loss, "_torchdynamo_orig_callable"):  # a compiled function
+        loss = inspect.unwrap(loss)
+    if isinstance(loss, partial):
+        return [(by_class, options | loss.keywords) for by_class, options in _losses_in(loss.func)]
+    if not isinstance(loss, nn.Module):
+        return [(loss in (cross_entropy, nll_loss), {})]
+    if isinstance(getattr(loss, "reduction", None), str):
+        names = ("reduction", "weight", "ignore_index")
+        options = {name: getattr(loss, name) for name in names if hasattr(loss, name)}
+        return [(isinstance(loss, CLASS_LOSSES), options)]
+    return [each for child in loss.children() for each in _losses_in(child)]
+
+
+def _divisor(by_class: bool, options: Mapping[str, Any]) -> Weight:
     reduction = options.get("reduction", "mean")
     if reduction not in ("mean", "batchmean"):
-        raise ValueError(f"the loss has reduction = {reduction!r}; expected a mean over the targets")
-    function = loss.func if isinstance(loss, partial) else loss
-    if function in (cross_entropy, nll_loss):
+        raise ValueError(
+            f"the loss has reduction = {reduction!r}; expected a mean over the targets, or weight=, the "
+            "number that it divides by"
+        )
+    if reduction == "batchmean":
+        return len
+    if by_class:
         return partial(_class_weight, options.get("weight"), options.get("ignore_index", -100))
-    if isinstance(loss, nn.CrossEntropyLoss | nn.NLLLoss):
-        return partial(_class_weight, loss.weight, loss.ignore_index)
     return _number
 
 
@@ -151,7 +200,7 @@ def _class_weight(weights: Tensor | None, ignored: int, targets: Tensor) -> Tens
     if targets.is_floating_point():  # class probabilities: all count alike
         return targets.numel()
     counted = targets[targets != ignored]
-    return counted.numel() if weights is None else weights.to(targets.device)[counted].sum()
+    return counted.numel() if weights is None else precise(weights.to(targets.device)[counted]).sum()
 
 
 def _number(targets: Tensor) -> int:
@@ -167,14 +216,19 @@ def _refuse_padding(targets: Tensor) -> None:
 
 
 def _moved(value: Any, device: torch.device) -> Any:
-    """Return the value with its tensors on the device; mappings, lists and tuples keep their kind."""
-    if isinstance(value, Tensor):
+    """Return the value with its tensors on the device.
+
+    Lists, tuples and named tuples keep their kind; a mapping becomes a dictionary.
+    """
+    if isinstance(value, MOVED_AS_A_WHOLE):
         return value.to(device, non_blocking=True)
     if isinstance(value, Mapping):
         return {name: _moved(each, device) for name, each in value.items()}
     if isinstance(value, list | tuple):
         moved = [_moved(each, device) for each in value]
-        return moved if isinstance(value, list) else tuple(moved)
+        if isinstance(value, list):
+            return moved
+        return type(value)(*moved) if hasattr(value, "_fields") else tuple(moved)
     return value
 
 

@@ -1,14 +1,17 @@
 """The loss over a data set as one function of the parameters: value, gradient, and no trace."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from itertools import cycle, islice
+from typing import NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch.utils.data import DataLoader, TensorDataset
 
-from salr.sharpness import AscentDescent, DatasetLoss
+from salr.sharpness import AscentDescent, DatasetLoss, hessian_trace
 
 INPUTS = torch.randn(23, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 TARGETS = torch.arange(23) % 3
@@ -26,6 +29,11 @@ def network() -> nn.Sequential:
 
 def in_batches(size: int) -> Batches:
     return list(zip(INPUTS.split(size), TARGETS.split(size), strict=True))
+
+
+def one_line(pattern: str) -> str:
+    """A pattern for a message that is one line."""
+    return rf"\A[^\n]*{pattern}[^\n]*\Z"
 
 
 def gradient(model: nn.Module, closure: Callable[[], Tensor]) -> list[Tensor]:
@@ -171,6 +179,39 @@ def test_what_cannot_be_averaged_is_refused() -> None:
         DatasetLoss(model, loss, [INPUTS])
 
 
+class OneShot:
+    """Iterated once, as a progress bar around a generator."""
+
+    def __init__(self) -> None:
+        self.batches = (batch for batch in in_batches(5))
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.batches
+
+
+def test_batches_that_differ_from_pass_to_pass_are_refused() -> None:
+    model, loss, stream = network(), nn.CrossEntropyLoss(), cycle(in_batches(9))  # 9, 9 and 5
+    advancing = DatasetLoss(model, loss, lambda: islice(stream, 2))
+    with pytest.raises(ValueError, match=one_line("weigh 14, and 18 in the first pass; expected the same")):
+        advancing()
+    once = DatasetLoss(model, loss, OneShot())
+    with pytest.raises(ValueError, match=one_line("weigh 0, and 23 in the first pass; expected the same")):
+        once()
+    with pytest.raises(ValueError, match=one_line("weigh 0, and 23 in the first pass; expected the same")):
+        hessian_trace(DatasetLoss(model, loss, OneShot()), model.parameters(), samples=2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_class_weights_may_be_summed_in_another_order(dtype: torch.dtype) -> None:
+    weights = torch.tensor([0.1, 1 / 3, 0.7], dtype=dtype)
+    data = TensorDataset(INPUTS.to(dtype), TARGETS)
+    loader = DataLoader(data, batch_size=7, shuffle=True, generator=torch.Generator().manual_seed(0))
+    closure = DatasetLoss(network().to(dtype), nn.CrossEntropyLoss(weights), loader)
+    first = closure()
+    for _ in range(5):
+        torch.testing.assert_close(closure(), first, rtol=1e-2, atol=0)
+
+
 # What a batch weighs
 
 CLASS_WEIGHTS = torch.tensor([0.2, 3.0, 1.0], dtype=torch.float64)
@@ -178,6 +219,33 @@ PADDED = torch.where(torch.arange(23) % 4 == 0, -100, TARGETS)
 PADDED_WITH_0 = torch.where(torch.arange(23) % 4 == 0, 0, TARGETS)
 SOFT = torch.softmax(torch.randn(23, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2)), 1)
 cross_entropy = nn.functional.cross_entropy
+
+
+class Around(nn.Module):
+    """A module around losses: their sum."""
+
+    def __init__(self, *losses: nn.Module) -> None:
+        super().__init__()
+        self.losses = nn.ModuleList(losses)
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return torch.stack([loss(outputs, targets) for loss in self.losses]).sum()
+
+
+class Focal(nn.Module):
+    """A loss that states its own reduction, and contains another one's parts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reduction, self.each = "mean", nn.CrossEntropyLoss(reduction="none")
+
+    def forward(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        loss = self.each(outputs, targets)
+        return ((1 - (-loss).exp()).square() * loss).mean()
+
+
+def compiled(loss: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    return torch.compile(loss, backend="eager")
 
 
 def valid(targets: Tensor) -> Tensor:
@@ -197,6 +265,14 @@ WEIGHED: dict[str, tuple[Callable[..., Tensor], Tensor, Callable[[Tensor], Tenso
     ),
     "the function": (cross_entropy, PADDED, None),
     "a partial": (partial(cross_entropy, weight=CLASS_WEIGHTS, ignore_index=0), PADDED_WITH_0, None),
+    "compiled": (compiled(nn.CrossEntropyLoss(ignore_index=0)), PADDED_WITH_0, None),
+    "the function, compiled": (compiled(cross_entropy), PADDED, None),
+    "a partial, compiled": (compiled(partial(cross_entropy, ignore_index=0)), PADDED_WITH_0, None),
+    "a partial of a module": (partial(nn.CrossEntropyLoss(ignore_index=0)), PADDED_WITH_0, None),
+    "a module around it": (Around(nn.CrossEntropyLoss(CLASS_WEIGHTS, ignore_index=0)), PADDED_WITH_0, None),
+    "a module around it, compiled": (compiled(Around(nn.CrossEntropyLoss())), PADDED, None),
+    "two that divide alike": (Around(nn.MSELoss(), nn.L1Loss()), SOFT, None),
+    "its own reduction": (Focal(), TARGETS, None),
     "a function of one's own": (lambda x, y: cross_entropy(x, y), PADDED, valid),
 }
 
@@ -226,9 +302,70 @@ def test_a_loss_whose_mean_is_not_known_is_refused() -> None:
     model = network()
     with pytest.raises(ValueError, match=r"negative numbers, which the loss may leave out.*pass weight="):
         DatasetLoss(model, lambda x, y: cross_entropy(x, y), [(INPUTS, PADDED)])
-    for loss in (nn.CrossEntropyLoss(reduction="sum"), partial(cross_entropy, reduction="none")):
+    with pytest.raises(ValueError, match=one_line("contains 2 losses, which may divide by.*weight=")):
+        DatasetLoss(model, Around(nn.CrossEntropyLoss(ignore_index=0), nn.MultiMarginLoss()), in_batches(5))
+    summed = nn.CrossEntropyLoss(reduction="sum")
+    for loss in (summed, partial(cross_entropy, reduction="none"), compiled(summed), Around(summed)):
         with pytest.raises(ValueError, match=r"reduction = '(sum|none)'; expected a mean over the targets"):
             DatasetLoss(model, loss, in_batches(5))
+
+
+class Scaled(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (self.scale * x).log_softmax(1)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [nn.KLDivLoss(reduction="batchmean"), partial(nn.functional.kl_div, reduction="batchmean")],
+    ids=["module", "function"],
+)
+def test_a_mean_over_rows_weighs_a_batch_by_its_rows(loss: Callable[..., Tensor]) -> None:
+    shapes = [(2, 3), (4, 30)]
+    batches = [(torch.randn(shape), torch.randn(shape).softmax(1)) for shape in shapes]
+    model = Scaled()
+    narrow, wide = (loss(model(x), y).detach() for x, y in batches)
+    torch.testing.assert_close(DatasetLoss(model, loss, batches)(), (2 * narrow + 4 * wide) / 6)
+
+
+class Packed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.LSTM(6, 3)
+
+    def forward(self, sequences: PackedSequence) -> Tensor:
+        return self.recurrent(sequences)[0].data
+
+
+class Pair(NamedTuple):
+    first: Tensor
+    second: Tensor
+
+
+class Summed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = network()
+
+    def forward(self, pair: Pair) -> Tensor:
+        return self.inner(pair.first + pair.second)
+
+
+def test_packed_sequences_and_named_tuples_keep_their_kind() -> None:
+    packed = pack_sequence([INPUTS[:9], INPUTS[9:14]])
+    recurrent = Packed().double()
+    expected = cross_entropy(recurrent(packed), TARGETS[:14]).detach()
+    found = DatasetLoss(recurrent, nn.CrossEntropyLoss(), [(packed, TARGETS[:14])])
+    torch.testing.assert_close(found(), expected)
+
+    model = Summed()
+    expected = cross_entropy(model.eval()(Pair(INPUTS, INPUTS)), TARGETS).detach()
+    batches = [(Pair(x, x), y) for x, y in in_batches(5)]
+    torch.testing.assert_close(DatasetLoss(model, nn.CrossEntropyLoss(), batches)(), expected)
 
 
 class Keywords(nn.Module):
