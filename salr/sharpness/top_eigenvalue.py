@@ -64,6 +64,7 @@ class TopEigenvalue(Measure):
             product = (flatten(_gradients(parameters)) - first) / self.radius
         norm = torch.linalg.vector_norm(product)
         self._direction = torch.where(torch.isfinite(norm) & (norm > 0), product / norm, direction)
+        self._shapes = [parameter.shape for parameter in parameters]
         return (direction * product).sum()  # autocast around the step would take @ in bfloat16
 
     def state_dict(self, parameters: Sequence[Tensor]) -> dict[str, list[Tensor]]:
@@ -75,12 +76,10 @@ class TopEigenvalue(Measure):
 
     def _direction_for(self, parameters: Sequence[Tensor]) -> Tensor:
         """Return the present unit vector as one row; a random one if there is none for these parameters."""
-        shapes = [parameter.shape for parameter in parameters]
-        if self._direction is None or self._shapes != shapes:
+        if self._direction is None or self._shapes != [parameter.shape for parameter in parameters]:
             drawn = normal(flatten(parameters), default_generator(None))
-            self._direction, self._shapes = drawn / torch.linalg.vector_norm(drawn), shapes
-        self._direction = self._direction.to(parameters[0].device)
-        return self._direction
+            return drawn / torch.linalg.vector_norm(drawn)
+        return self._direction.to(parameters[0].device)
 
 
 def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:

@@ -302,6 +302,22 @@ def test_a_state_is_one_tensor_for_each_parameter() -> None:
         GradientNorm().load_state_dict({"direction": fresh})
 
 
+def test_saving_while_a_parameter_is_frozen_changes_nothing() -> None:
+    values = []
+    for saved in (False, True):
+        a, b, measure = at(1.0, 2.0), at(0.5), TopEigenvalue()
+
+        def loss(a: Tensor = a, b: Tensor = b) -> Tensor:
+            return (a[0] * b).square().sum() + a.pow(4).sum() + 30 * b.square().sum()
+
+        for _ in range(5):
+            measure(loss, [a, b])
+        if saved:
+            assert [part.shape for part in measure.state_dict([a])["direction"]] == [a.shape]
+        values.append(measure(loss, [a, b]))
+    assert torch.equal(*values)
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "line"),
     [
