@@ -10,7 +10,11 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
-    """Return the parameters that require a gradient, each once. Raises ``ValueError`` if there are none."""
+    """Return the parameters that require a gradient, each once.
+
+    Raises:
+        ValueError: there are none.
+    """
     found = each_once(parameter for parameter in parameters if parameter.requires_grad)
     if not found:
         raise ValueError("no parameter requires a gradient; expected at least one that does")
@@ -127,7 +131,7 @@ def add_scaled(parameters: Sequence[Tensor], tensors: Sequence[Tensor], scale: T
 
 
 def normal(like: Tensor, generator: Generator) -> Tensor:
-    """Standard normal numbers in the shape, type and place of ``like``.
+    """Return standard normal numbers in the shape, type and place of ``like``.
 
     They are drawn where the generator lives, so that one on the CPU gives the same numbers for every device.
     """
@@ -136,5 +140,8 @@ def normal(like: Tensor, generator: Generator) -> Tensor:
 
 
 def default_generator(generator: Generator | None) -> Generator:
-    """The caller's generator, or a new one with seed 0: a measure never draws from the global one."""
+    """Return the caller's generator, or a new one with seed 0.
+
+    A measure never draws from the global one.
+    """
     return torch.Generator().manual_seed(0) if generator is None else generator

@@ -35,7 +35,7 @@ def ball_sharpness(
     Args:
         closure: return the loss of the same data whenever it is called. Nothing is left behind on parameters,
             gradients, buffers or generators.
-        parameters: θ. One that is listed twice counts once; a complex one is a pair of real ones.
+        parameters: θ. A parameter that is listed twice counts once; a complex one is a pair of real ones.
         epsilon: ε, in units of the parameters.
         two_sided: which equation.
         steps: gradient steps from each start.

@@ -25,7 +25,7 @@ def box_sharpness(
     Args:
         closure: return the loss ≥ 0 of the same data whenever it is called. Nothing is left behind on
             parameters, gradients, buffers or generators.
-        parameters: θ. One that is listed twice counts once; a complex one is a pair of real ones.
+        parameters: θ. A parameter that is listed twice counts once; a complex one is a pair of real ones.
         epsilon: ε. Their values are 1e-3 and 5e-4.
         iterations: of L-BFGS-B, each of one gradient or a few.
 
