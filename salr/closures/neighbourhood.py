@@ -71,6 +71,5 @@ class Neighbourhood:
                 if offset is not None:
                     copy_into(self.parameters, unflatten(self.center + offset, self.parameters))
                 yield
-            finally:
-                if offset is not None:
-                    copy_into(self.parameters, self._start)
+            finally:  # also at θ, which a forward pass may change (an embedding with max_norm)
+                copy_into(self.parameters, self._start)

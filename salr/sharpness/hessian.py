@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 from salr.checks import check_count, check_positive
 from salr.closures.evaluation import Closure
 from salr.closures.side_state import SideState
+from salr.closures.snapshot import Spot
 from salr.closures.vectors import default_generator, flatten, normal, trainable, unflatten
 from salr.sharpness.dataset_loss import DatasetLoss
 
@@ -174,18 +175,17 @@ class _HessianProduct:
 
     def __call__(self, row: Tensor) -> Tensor:
         vector = unflatten(row, self._parameters)
-        total: Tensor | None = None
+        total = torch.zeros_like(self.like)
         # Of attention's implementations in torch, only this one has a second derivative.
         with (
-            self._side.kept(),
+            self._side.kept() as before,
             torch.enable_grad(),
             _BackwardRefused(),
             sdpa_kernel(SDPBackend.MATH),
         ):
+            before.add_values(Spot(parameter) for parameter in self._parameters)
             for loss in self._terms():
-                product = self._product(loss, vector)
-                total = product if total is None else total + product
-        assert total is not None
+                total += self._product(loss, vector)
         return total
 
     def _only_term(self) -> Iterator[Tensor]:

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from salr.closures.evaluation import Closure, Evaluation
 from salr.closures.side_state import SideState
+from salr.closures.snapshot import Spot
 from salr.closures.vectors import total_norm, trainable
 from salr.costs import MeasurementCost
 
@@ -99,7 +101,9 @@ class Measure(ABC):
         side = SideState(trained) if side is None else side
         evaluation = Evaluation(closure, trained, side=side)
         evaluation.measures_only = True
-        with side.kept():
+        with side.kept() as before:
+            # A forward pass may change parameters, too (an embedding with max_norm).
+            before.add_values(Spot(parameter) for parameter in trained if not is_lazy(parameter))
             return self.measure(evaluation, shared_noise)
 
     def __repr__(self) -> str:
@@ -110,9 +114,12 @@ class Measure(ABC):
     def state_dict(self, parameters: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """Return the tensors that the next measurement depends on: for each name, one for each parameter.
 
+        It changes nothing.
+
         Args:
             parameters: those that require a gradient. A measure that has not measured yet returns where it
-                would start, so that the names and shapes of a state do not depend on time.
+                would start, so that the names and shapes of a state are the same before and after the first
+                measurement.
         """
         return {}
 

@@ -4,6 +4,7 @@ Nothing is left behind, whatever the closure is and even when it fails.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -110,6 +111,35 @@ def test_no_trace(measure: str, training: bool) -> None:
     # All evaluations see the same masks, so that the result is a number, not a sample.
     assert first.isfinite().all()
     assert torch.equal(ALL[measure](case.loss, case.measured), first)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("measure", ALL)
+def test_no_trace_of_a_forward_pass_that_changes_parameters(measure: str, fails: bool) -> None:
+    """An embedding with ``max_norm`` shortens its weights in the forward pass."""
+    embedding = nn.Embedding(5, 3, max_norm=1)
+    nn.init.normal_(embedding.weight, std=3)
+    before = embedding.weight.detach().clone()
+    indices = torch.arange(5)
+
+    def loss() -> Tensor:
+        result = embedding(indices).exp().sum()
+        if fails:
+            raise RuntimeError("out of memory")
+        return result
+
+    with pytest.raises(RuntimeError, match="out of memory") if fails else nullcontext():
+        ALL[measure](loss, [embedding.weight])
+    assert torch.equal(embedding.weight, before)
+
+
+@pytest.mark.parametrize("measure", ["gradient norm", *SECOND_ORDER])
+def test_a_graph_from_before_stays_usable(measure: str) -> None:
+    """These measures do not move the parameters."""
+    case = Case(training=False)
+    loss = case.loss()
+    ALL[measure](case.loss, case.measured)
+    loss.backward()
 
 
 @pytest.mark.parametrize("measure", FIRST_ORDER)
