@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 from experiments.records import records_of
 from experiments.schema import Cell, Config, ConfigError, load
 from experiments.schema.config import check
+from experiments.schema.overrides import GROUPS
 from experiments.schema.paths import CONFIGS
 from salr.records import Run, State
 
@@ -24,6 +25,9 @@ SEARCH, FULL = "search", "full"
 PRESETS = ("paper", "smoke")
 
 BASE_RATE = "optimizer.base.lr"
+
+RATES = (BASE_RATE, "dataset.recipe.sgd_lr", "dataset.recipe.adam_lr")
+BUDGETS = ("dataset.budget", "trainer.epochs")
 
 METRIC = "validation_accuracy"
 """What a rate is chosen by, at the last epoch."""
@@ -108,13 +112,21 @@ class Study:
     def __init__(self, preset: str, overrides: Sequence[str]) -> None:
         if preset not in PRESETS:
             raise ConfigError(f"preset {preset}: expected one of {', '.join(PRESETS)} for the study")
-        for word in overrides:
-            if word.startswith("seeds="):
-                raise ConfigError(f"{word}: the study has seeds of its own; expected none")
         self.preset = preset
         self.plan = _read(preset)
+        for word in overrides:
+            for name in self.varied():
+                if _touches(word.split("=")[0], name):
+                    raise ConfigError(f"{word}: the study sets {name} itself; expected none")
         self._overrides = tuple(overrides)
         self.search_cells()  # composed at once, so that wrong overrides are refused at once
+
+    def varied(self) -> list[str]:
+        """Return the options that differ between the study's cells."""
+        parts = (self.plan.search, *self.plan.methods.values(), *self.plan.parts.values())
+        words = [word.split("=")[0] for part in parts for word in shlex.split(part.words)]
+        scaled = [name for method in self.plan.methods.values() for name in method.scaled]
+        return list(dict.fromkeys(["seeds", *RATES, *BUDGETS, *words, *scaled]))
 
     def search_cells(self) -> list[StudyCell]:
         """Return the cells of phase 1, method after method."""
@@ -125,16 +137,17 @@ class Study:
 
     def planned(self) -> list[StudyCell]:
         """Return all cells that can be trained: phase 1, and what follows from its finished parts."""
-        later = (self.cell(name, method) for name, part in self.plan.parts.items() for method in part.methods)
+        later = (self.cell(part, method) for part, method in self._later())
         return [*self.search_cells(), *(cell for cell in later if cell is not None)]
 
     def everything(self) -> list[StudyCell]:
         """Return the cells of the whole study, to count its cost. An open rate is taken to be 1."""
-        parts = self.plan.parts.items()
-        return [
-            *self.search_cells(),
-            *(self.cell_at(name, each, 1.0) for name, p in parts for each in p.methods),
-        ]
+        rates = [(part, method, self.rate(part, method) or 1.0) for part, method in self._later()]
+        return [*self.search_cells(), *(self.cell_at(*each) for each in rates)]
+
+    def _later(self) -> list[tuple[str, str]]:
+        """Return the parts of phase 2 with each of their methods."""
+        return [(name, method) for name, part in self.plan.parts.items() for method in part.methods]
 
     def cell(self, part: str, method: str) -> StudyCell | None:
         """Return a cell of phase 2; None until the records decide its rate."""
@@ -212,6 +225,12 @@ class Study:
         tags = [NAME if self.preset == "paper" else f"{NAME}-{self.preset}", f"{NAME}-{part}"]
         config.tracker.tags = [*(config.tracker.tags or []), *tags]
         return StudyCell(config, tuple(composed.values()), part, method, rate)
+
+
+def _touches(option: str, name: str) -> bool:
+    """Return whether options overlap: the same one, or one inside the other. A group only chooses a file."""
+    outer, inner = sorted((option, name), key=len)
+    return option == name or (inner.startswith(f"{outer}.") and outer not in GROUPS)
 
 
 def _later_count(words: Sequence[str], overrides: Sequence[str]) -> dict[str, str]:

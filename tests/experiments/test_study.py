@@ -1,6 +1,7 @@
 """The study: its cells, how a rate is chosen, when phase 2 is planned, what it costs, and its tables."""
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,56 @@ def test_an_experiment_is_what_can_be_trained_now(tmp_path: Path) -> None:
 def test_what_the_study_cannot_have_is_refused(preset: str, word: str) -> None:
     with pytest.raises(ConfigError, match=r"expected|has no"):
         Study(preset, [word])
+
+
+@pytest.mark.parametrize(
+    ("word", "name"),
+    [
+        ("optimizer.base.lr=0.5", "optimizer.base.lr"),
+        ("optimizer.base={lr:0.5}", "optimizer.base.lr"),
+        ("dataset.recipe.sgd_lr=0.5", "dataset.recipe.sgd_lr"),
+        ("optimizer.averaging.lr_end=0.1", "optimizer.averaging.lr_end"),
+        ("optimizer=adam", "optimizer"),
+        ("optimizer.schedule.start=3", "optimizer.schedule"),
+        ("model=lenet", "model"),
+        ("dataset.batch_size=64", "dataset.batch_size"),
+        ("dataset.budget=7", "dataset.budget"),
+        ("dataset.validation=false", "dataset.validation"),
+        ("trainer.epochs=1", "trainer.epochs"),
+        ("optimizer.salr.gamma=0.1", "optimizer.salr.gamma"),
+    ],
+)
+def test_what_the_study_sets_itself_is_refused(word: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(f"{word}: the study sets {name} itself; expected none")):
+        Study("paper", [word])
+
+
+def test_what_all_cells_share_can_be_changed(tmp_path: Path) -> None:
+    words = ["dataset=digits", "optimizer.base.weight_decay=0.1", "model.dropout=0.2", "trainer.threads=1"]
+    for cell in study(tmp_path, "smoke", *words).search_cells():
+        config = cell.config
+        assert (config.dataset.name, config.optimizer.base.weight_decay) == ("digits", 0.1)
+        assert (config.model.dropout, config.trainer.threads) == (0.2, 1)
+
+
+def test_the_plan_counts_what_is_left_at_the_chosen_rates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experiments.study.training.seconds_a_call", lambda plans: {})
+    small = study(tmp_path)
+
+    def left(part: str, method: str) -> list[str]:
+        lines = {tuple(line.split()[:2]): line.split() for line in costs(small).splitlines()}
+        return lines[part, method][2:4]
+
+    assert left(FULL, "sgd_salr") == ["2", "2"]
+    search(small, "sgd_salr", [95.0, 90.0])
+    finish(small, small.cell(FULL, "sgd_salr"), [97.0, 98.0])
+    finish(small, small.cell("constant_for_salr", "sgd"), [97.0])
+    assert left(SEARCH, "sgd_salr") == ["2", "0"]
+    assert left(FULL, "sgd_salr") == ["2", "0"]
+    assert left("constant_for_salr", "sgd") == ["1", "0"]
+    assert left("batch_1024", "sgd_salr") == ["1", "1"]
 
 
 def test_costs_count_large_batches_by_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
