@@ -1,11 +1,13 @@
 """Many cells together: mean difference and probability of improvement, with a stratified bootstrap.
 
 As in Agarwal et al., "Deep reinforcement learning at the edge of the statistical precipice" (2021), the seeds
-of each cell are drawn again, and the cells stay as they are.
+of each cell are drawn again, and the cells stay as they are. All pairs of a cell share its draws.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,8 @@ RESAMPLES = 2000
 
 Samples = NDArray[np.float64]
 """The values of a cell's seeds."""
+
+CellKey = TypeVar("CellKey", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -29,40 +33,59 @@ class Interval:
 
 @dataclass(frozen=True)
 class Aggregate:
-    """Two methods over several cells.
+    """Several pairs of cells together.
 
     Attributes:
-        mean_difference: the mean over cells of first − second; better is larger.
-        improvement: the mean over cells of the probability that a run of the first is better than one of the
+        mean_difference: the mean over pairs of first − second; better is larger.
+        improvement: the mean over pairs of the probability that a run of the first is better than one of the
             second; ties count as half.
-        cells: how many.
+        pairs: how many.
     """
 
     mean_difference: Interval
     improvement: Interval
-    cells: int
+    pairs: int
 
 
-def aggregate(pairs: Sequence[tuple[Sequence[float], Sequence[float]]], seed: int = 0) -> Aggregate | None:
-    """Return the aggregate of cells, each the values of two methods of which larger ones are better.
+def aggregate(
+    cells: Mapping[CellKey, Sequence[float]], pairs: Sequence[tuple[CellKey, CellKey]], seed: int = 0
+) -> Aggregate | None:
+    """Return the aggregate of pairs of cells.
 
-    Cells in which a method has fewer than two values cannot be drawn again and are left out.
+    A cell that several pairs share is drawn once per resample, since its runs are the same in each of them.
+    A cell with fewer than two values cannot be drawn again, and its pairs are left out.
+
+    Args:
+        cells: the values of each cell; larger ones are better.
+        pairs: which cell is compared with which.
 
     Returns:
-        None if no cell is left.
+        None if no pair is left.
     """
-    cells = [(np.asarray(a, float), np.asarray(b, float)) for a, b in pairs if len(a) > 1 and len(b) > 1]
-    if not cells:
+    chosen = [pair for pair in pairs if all(len(cells[key]) > 1 for key in pair)]
+    if not chosen:
         return None
+    measured = {key: np.asarray(cells[key], float) for key in chain.from_iterable(chosen)}
     random = np.random.default_rng(seed)
-    drawn = [tuple(_draw(values, random) for values in cell) for cell in cells]
-    differences = np.mean([a.mean(-1) - b.mean(-1) for a, b in drawn], axis=0)
-    improvements = np.mean([improvement(a, b) for a, b in drawn], axis=0)
-    measured_difference = float(np.mean([a.mean() - b.mean() for a, b in cells]))
-    measured_improvement = float(np.mean([improvement(a, b) for a, b in cells]))
+    drawn = {key: _draw(values, random) for key, values in measured.items()}
+    difference, chance = (_over(measured, chosen, each) for each in (_mean_difference, improvement))
+    differences, chances = (_over(drawn, chosen, each) for each in (_mean_difference, improvement))
     return Aggregate(
-        _interval(measured_difference, differences), _interval(measured_improvement, improvements), len(cells)
+        _interval(float(difference), differences), _interval(float(chance), chances), len(chosen)
     )
+
+
+def _over(
+    samples: Mapping[CellKey, Samples],
+    pairs: Sequence[tuple[CellKey, CellKey]],
+    measure: Callable[[Samples, Samples], Samples],
+) -> Samples:
+    """Return the mean over pairs."""
+    return np.asarray(np.mean([measure(samples[first], samples[second]) for first, second in pairs], axis=0))
+
+
+def _mean_difference(first: Samples, second: Samples) -> Samples:
+    return np.asarray(first.mean(-1) - second.mean(-1))
 
 
 def improvement(first: Samples, second: Samples) -> Samples:

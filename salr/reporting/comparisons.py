@@ -71,10 +71,13 @@ class Comparison:
 
     @property
     def corrected_interval(self) -> tuple[float, float]:
-        """The interval at the level of Holm's procedure, which excludes 0 exactly if ``p`` < ALPHA."""
-        if not self.p > 0:
-            return self.difference.interval()
-        return self.difference.interval(ALPHA * self.difference.p / self.p)
+        """The interval at Bonferroni's level, 1 − ALPHA / ``planned``.
+
+        All intervals of a claim cover their differences at once with probability 1 − ALPHA. They are wider
+        than Holm's test needs, so an interval may include 0 although ``p`` < ALPHA. One that excludes 0
+        always has ``p`` < ALPHA.
+        """
+        return self.difference.interval(ALPHA / self.planned)
 
     @property
     def pairing_matters(self) -> bool:
@@ -86,16 +89,16 @@ class Comparison:
 
     @property
     def seeds_to_decide(self) -> int | None:
-        """How many seeds would decide, for the measured deviation and the measured difference or the margin.
+        """How many seeds in all would decide what is undecided, for the measured difference and deviation.
 
-        The larger of the two differences counts, at Bonferroni's level for the planned comparisons. None if
-        there is no deviation yet, or if more than a thousand seeds are needed.
+        Both tests are taken at Bonferroni's level for the planned comparisons. None if the comparison is
+        decided, if there is no deviation yet, or if more than a thousand seeds are needed.
         """
         gap = self.difference
-        if math.isnan(gap.error):
+        if self.outcome is not Outcome.UNDECIDED or math.isnan(gap.error):
             return None
         std = gap.error * math.sqrt(gap.n if gap.paired else gap.n / 2)
-        return seeds_needed(max(abs(gap.mean), self.margin), std, gap.paired, ALPHA / self.planned)
+        return seeds_needed(gap.mean, self.margin, std, gap.paired, ALPHA / self.planned, more_than=gap.n)
 
 
 def compare(

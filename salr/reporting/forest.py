@@ -42,7 +42,7 @@ def aggregates(verdicts: Sequence[Verdict], path: Path) -> None:
     units: dict[str, list[tuple[str, Aggregate]]] = {}
     for each in verdicts:
         if each.aggregate is not None:
-            name = f"({each.claim.letter}) {each.aggregate.cells} comparisons"
+            name = f"({each.claim.letter}) {each.aggregate.pairs} comparisons"
             units.setdefault(each.claim.main_metric, []).append((name, each.aggregate))
     heights = [len(rows) + 1.5 for rows in units.values()]
     size = 9, 0.8 + 0.45 * sum(heights)

@@ -1,10 +1,12 @@
 """Means, differences with their uncertainty, equivalence, and correction for looking often."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 ALPHA = 0.05
@@ -159,25 +161,50 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def seeds_needed(effect: float, std: float, paired: bool, alpha: float) -> int | None:
-    """Return how many seeds find a difference of ``effect`` with probability ``POWER``.
+def seeds_needed(
+    effect: float, margin: float, std: float, paired: bool, alpha: float, more_than: int = 0
+) -> int | None:
+    """Return how many seeds decide with probability ``POWER``, by either test of :func:`chance_to_decide`.
 
     Args:
-        std: of the gaps if ``paired``, else of one sample; both samples count as equally wide.
-        alpha: two-sided level of the test.
+        more_than: seeds that did not decide.
 
     Returns:
         At least ``MIN_SEEDS``; None if more than ``MOST_SEEDS`` are needed.
     """
+    sizes = range(max(MIN_SEEDS, more_than + 1), MOST_SEEDS + 1)
+    place = bisect_left(sizes, POWER, key=lambda n: chance_to_decide(effect, margin, std, paired, alpha, n))
+    return sizes[place] if place < len(sizes) else None
+
+
+def chance_to_decide(effect: float, margin: float, std: float, paired: bool, alpha: float, n: int) -> float:
+    """Return the probability that n seeds show a difference or an equivalence.
+
+    Args:
+        effect: the true difference.
+        margin: of the equivalence, by two one-sided tests at level alpha; 0 for no such test.
+        std: the true one, of the gaps if ``paired``, else of one sample; both samples count as equally wide.
+        alpha: two-sided level of the test of no difference.
+    """
     if std == 0:
-        return MIN_SEEDS
-    n = np.arange(MIN_SEEDS, MOST_SEEDS + 1)
+        return 1.0
     degrees = n - 1 if paired else 2 * (n - 1)
-    shift = abs(effect) / std * np.sqrt(n if paired else n / 2)
-    # The other tail of the noncentral t is left out: it only matters where the power is near alpha.
-    power = stats.nct.sf(stats.t.isf(alpha / 2, degrees), degrees, shift)
-    enough = np.flatnonzero(power >= POWER)
-    return int(n[enough[0]]) if len(enough) else None
+    error = std * math.sqrt((1 if paired else 2) / n)
+    # The measured mean and the measured error are independent. So this is a mean over quantiles of the error:
+    # at each, the tests ask for a mean beyond one limit or within another one.
+    measured = error * np.sqrt(stats.chi2.ppf(_QUANTILES, degrees) / degrees)
+    different = stats.t.isf(alpha / 2, degrees) * measured
+    equal = np.clip(margin - stats.t.isf(alpha, degrees) * measured, 0, different)
+
+    def within(reach: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(
+            stats.norm.cdf((reach - effect) / error) - stats.norm.cdf((-reach - effect) / error)
+        )
+
+    return float(np.mean(1 - within(different) + within(equal)))
+
+
+_QUANTILES = (np.arange(500) + 0.5) / 500
 
 
 def sampling_error(accuracy: float, examples: int) -> float:

@@ -165,7 +165,12 @@ def _aggregate(claim: Claim, comparisons: Sequence[Comparison]) -> Aggregate | N
         return [sign * value for value in cell.values.values()]
 
     chosen = [each for each in comparisons if each.metric.name == name]
-    return aggregate([(values(each.first), values(each.second)) for each in chosen])
+    cells = {
+        key: values(cell)
+        for each in chosen
+        for key, cell in ((each.pair.first, each.first), (each.pair.second, each.second))
+    }
+    return aggregate(cells, [(each.pair.first, each.pair.second) for each in chosen])
 
 
 def _count(fact: Fact, cells: Mapping[Key, Cell]) -> tuple[Count, ...]:

@@ -16,6 +16,7 @@ from salr.reporting.statistics import (
     MIN_SEEDS,
     Difference,
     Estimate,
+    chance_to_decide,
     difference,
     estimate,
     holm,
@@ -139,7 +140,7 @@ def test_holm_rejects_as_the_procedure_does(ps: list[float]) -> None:
 )
 def test_the_seeds_needed_have_the_power(effect: float, std: float, paired: bool) -> None:
     """Simulated tests find the difference in 80 % of all cases, and with a tenth fewer seeds in less."""
-    n = seeds_needed(effect, std, paired, 0.05)
+    n = seeds_needed(effect, 0.0, std, paired, 0.05)
     assert n is not None
     random = np.random.default_rng(0)
 
@@ -156,8 +157,53 @@ def test_the_seeds_needed_have_the_power(effect: float, std: float, paired: bool
 
 
 def test_the_seeds_needed_have_bounds() -> None:
-    assert seeds_needed(1.0, 0.0, True, 0.05) == MIN_SEEDS
-    assert seeds_needed(1e-6, 1.0, True, 0.05) is None
+    assert seeds_needed(1.0, 0.0, 0.0, True, 0.05) == MIN_SEEDS
+    assert seeds_needed(1e-6, 0.0, 1.0, True, 0.05) is None
+    assert seeds_needed(9.0, 0.0, 1.0, True, 0.05, more_than=7) == 8
+    assert seeds_needed(9.0, 0.0, 1.0, True, 0.05, more_than=1000) is None
+
+
+@pytest.mark.parametrize("paired", [True, False])
+@pytest.mark.parametrize("n", [3, 10, 40])
+def test_the_chance_of_a_difference_is_the_noncentral_ts(n: int, paired: bool) -> None:
+    degrees, shift = (n - 1, math.sqrt(n)) if paired else (2 * (n - 1), math.sqrt(n / 2))
+    limit = stats.t.isf(0.005, degrees)
+    for effect in (-1.5, 0.0, 0.4, 3.0):
+        tails = [stats.nct.sf(limit, degrees, sign * effect * shift / 2) for sign in (-1, 1)]
+        found = chance_to_decide(effect, 0.0, 2.0, paired, 0.01, n)
+        assert found == pytest.approx(float(sum(tails)), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("effect", "margin", "std", "paired", "alpha"),
+    [
+        (0.6, 1.1, 1.0, True, 0.05),
+        (0.0, 0.5, 1.0, True, 0.01),
+        (-0.2, 0.6, 1.0, False, 0.05),
+        (0.1, 2.0, 0.5, True, 0.05),
+    ],
+)
+def test_the_seeds_needed_decide_by_either_test(
+    effect: float, margin: float, std: float, paired: bool, alpha: float
+) -> None:
+    """Simulated seeds, each judged by this module's tests: 80 % are decided, and fewer with a seed less."""
+
+    def decided(size: int) -> float:
+        random = np.random.default_rng(0)
+        first = random.normal(effect, std, (2000, size))
+        second = np.zeros_like(first) if paired else random.normal(0, std, (2000, size))
+        count = 0
+        for a, b in zip(first, second, strict=True):
+            seeds = range(size) if paired else range(size, 2 * size)
+            gap = difference(dict(enumerate(a)), dict(zip(seeds, b, strict=True)))
+            count += gap.p < alpha or gap.equivalence_p(margin) < alpha
+        return count / 2000
+
+    n = seeds_needed(effect, margin, std, paired, alpha)
+    assert n is not None
+    assert decided(n) == pytest.approx(chance_to_decide(effect, margin, std, paired, alpha, n), abs=0.02)
+    assert chance_to_decide(effect, margin, std, paired, alpha, n) >= 0.8
+    assert decided(n - 1) < 0.82
 
 
 def test_a_test_sets_sampling_error_is_a_proportions() -> None:
@@ -175,20 +221,21 @@ def test_the_probability_of_improvement_counts_pairs() -> None:
     assert float(improvement(first, second)) == pytest.approx(expected)
 
 
-def test_the_bootstrap_is_that_of_all_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two cells with two seeds each have 4⁴ equally probable draws, which are enumerated here."""
+@pytest.mark.parametrize("pairs", [["ab", "cd"], ["ab", "ac", "ad"]], ids=["apart", "a shared cell"])
+def test_the_bootstrap_is_that_of_all_draws(pairs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four cells with two seeds each have 4⁴ equally probable draws, which are enumerated here."""
     monkeypatch.setattr(bootstrap, "RESAMPLES", 40_000)
-    cells = [([1.0, 2.0], [0.0, 0.5]), ([3.0, 7.0], [2.0, 4.0])]
+    cells = {"a": [1.0, 2.0], "b": [0.0, 0.5], "c": [3.0, 7.0], "d": [2.0, 4.0]}
     means, chances = [], []
-    for drawn in itertools.product(
-        *(itertools.product(values, repeat=2) for cell in cells for values in cell)
-    ):
-        pairs = [(np.array(drawn[place]), np.array(drawn[place + 1])) for place in (0, 2)]
-        means.append(np.mean([a.mean() - b.mean() for a, b in pairs]))
-        chances.append(np.mean([np.mean([(x > y) + (x == y) / 2 for x in a for y in b]) for a, b in pairs]))
-    made = aggregate(cells)
+    for drawn in itertools.product(*(itertools.product(values, repeat=2) for values in cells.values())):
+        named = dict(zip(cells, map(np.array, drawn), strict=True))
+        both = [(named[first], named[second]) for first, second in pairs]
+        means.append(np.mean([a.mean() - b.mean() for a, b in both]))
+        chances.append(np.mean([np.mean([(x > y) + (x == y) / 2 for x in a for y in b]) for a, b in both]))
+    made = aggregate(cells, pairs)
     assert made is not None
-    assert made.mean_difference.value == pytest.approx((1.25 + 2.0) / 2)
+    expected = np.mean([np.mean(cells[first]) - np.mean(cells[second]) for first, second in pairs])
+    assert made.mean_difference.value == pytest.approx(float(expected))
     for interval, values in ((made.mean_difference, means), (made.improvement, chances)):
         low, high = np.quantile(values, [0.025, 0.975], method="inverted_cdf")
         assert (interval.low, interval.high) == pytest.approx((low, high), abs=1e-9)
@@ -197,20 +244,43 @@ def test_the_bootstrap_is_that_of_all_draws(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_bootstrap_has_the_width_of_its_closed_form() -> None:
     """The variance of the mean difference is the mean of s²(1 − 1/n)/n over cells, over their number."""
     random = np.random.default_rng(1)
-    cells = [(random.normal(1, 1, 30), random.normal(0, 2, 30)) for _ in range(20)]
-    made = aggregate(cells)
+    cells = {
+        (side, place): random.normal(mean, std, 30)
+        for place in range(20)
+        for side, mean, std in (("first", 1, 1), ("second", 0, 2))
+    }
+    pairs = [(("first", place), ("second", place)) for place in range(20)]
+    made = aggregate(cells, pairs)
     assert made is not None
-    variance = sum(a.var() / 30 + b.var() / 30 for a, b in cells) / 20**2
+    variance = sum(values.var() / 30 for values in cells.values()) / 20**2
     width = made.mean_difference.high - made.mean_difference.low
     assert width == pytest.approx(2 * 1.96 * math.sqrt(variance), rel=0.1)
-    assert made == aggregate(cells)  # the same records give the same page
+    assert made == aggregate(cells, pairs)  # the same records give the same page
+
+
+def test_a_pair_given_again_is_no_new_information() -> None:
+    """Ten seeds against constants: the interval is that of one pair, however many share its runs."""
+    cells = {"salr": np.random.default_rng(2).normal(0, 1, 10).tolist()}
+    cells |= {f"constant {place}": [0.5, 0.5] for place in range(8)}
+    once = aggregate(cells, [("salr", "constant 0")])
+    often = aggregate(cells, [("salr", f"constant {place}") for place in range(8)])
+    assert once is not None
+    assert often is not None
+    for one, eight in (
+        (once.mean_difference, often.mean_difference),
+        (once.improvement, often.improvement),
+    ):
+        assert (eight.low, eight.high) == pytest.approx((one.low, one.high))
+    width = 2 * 1.96 * float(np.std(cells["salr"])) / math.sqrt(10)
+    assert often.mean_difference.high - often.mean_difference.low == pytest.approx(width, rel=0.1)
 
 
 def test_cells_that_cannot_be_drawn_again_are_left_out() -> None:
-    assert aggregate([([1.0], [2.0, 3.0])]) is None
-    made = aggregate([([1.0], [2.0, 3.0]), ([1.0, 2.0], [0.0, 0.0])])
+    cells = {"a": [1.0], "b": [2.0, 3.0], "c": [1.0, 2.0], "d": [0.0, 0.0]}
+    assert aggregate(cells, [("a", "b")]) is None
+    made = aggregate(cells, [("a", "b"), ("c", "d")])
     assert made is not None
-    assert (made.cells, made.mean_difference.value, made.improvement.value) == (1, 1.5, 1.0)
+    assert (made.pairs, made.mean_difference.value, made.improvement.value) == (1, 1.5, 1.0)
 
 
 def test_an_interval_may_have_any_level() -> None:

@@ -1,6 +1,7 @@
 """Claims and comparisons: the paper's own numbers as data, and records made up for each outcome."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,12 +11,14 @@ from scipy import stats
 
 from experiments.paper.claims import CLAIMS, FACTS
 from experiments.paper.published import TABLES, published, table_rows
+from salr.reporting.cells import Cell, Wanted
 from salr.reporting.claims import Claim, Pair
-from salr.reporting.comparisons import Comparison, Outcome
+from salr.reporting.comparisons import Comparison, Outcome, compare
 from salr.reporting.metrics import MARGINS
 from salr.reporting.overview import verdict_text
-from salr.reporting.published import Published
+from salr.reporting.published import Key, Published
 from salr.reporting.render import differs, outcome_text
+from salr.reporting.statistics import chance_to_decide, estimate
 from salr.reporting.tables import Table, printed_table
 from salr.reporting.verdicts import Judgement, Verdict, Word, judge
 from tests.helpers.tables import judged, record, table
@@ -188,10 +191,89 @@ def test_the_correction_counts_the_planned_comparisons(tmp_path: Path) -> None:
 
 
 def test_the_corrected_interval_agrees_with_the_decision() -> None:
+    """It is Bonferroni's, and so a bit more careful than Holm's p-value."""
     for made in printed().tables:
         for each in made.comparisons:
             low, high = each.corrected_interval
-            assert (low > 0 or high < 0) == (each.p < 0.05)
+            assert (low > 0 or high < 0) == (each.planned * each.difference.p < 0.05)
+            assert each.p < 0.05 or low <= 0 <= high
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.5, 4.0])
+def test_the_corrected_interval_is_bonferronis_whatever_is_measured(mean: float, tmp_path: Path) -> None:
+    """Of claim b's 68 comparisons one is measured; five seeds of deviation 1."""
+    shape = np.array([-2.0, -1.0, 0.0, 1.0, 2.0]) / math.sqrt(2.5)
+    each = one(tmp_path, list(90 + mean + shape), [90.0] * 5)
+    low, high = each.corrected_interval
+    reach = float(stats.t.isf(0.025 / 68, 4)) / math.sqrt(5)
+    assert (low, high) == pytest.approx((mean - reach, mean + reach), rel=1e-6)
+
+
+def test_corrected_intervals_hold_at_once() -> None:
+    """Five comparisons without any difference: all intervals include 0 in 95 % of all cases."""
+    gaps = np.random.default_rng(0).normal(size=(1000, 5, 5))
+    covered = 0
+    for values in gaps:
+        cells, pairs = {}, []
+        for place, sample in enumerate(values):
+            pair = Pair("mnist", f"network {place}", "accuracy_percent", "sam", "sgd")
+            cells[pair.first] = accuracy_cell(pair.first, sample)
+            cells[pair.second] = accuracy_cell(pair.second, np.zeros(5))
+            pairs.append(pair)
+        made = compare(cells, [Claim("x", "", "", tuple(pairs))], MARGINS).values()
+        intervals = [each.corrected_interval for each in made]
+        covered += all(low <= 0 <= high for low, high in intervals)
+    assert 0.93 < covered / len(gaps) < 0.97
+
+
+def accuracy_cell(key: Key, values: Iterable[float]) -> Cell:
+    """A cell with these values and no records."""
+    by_seed = dict(enumerate(map(float, values)))
+    wanted = Wanted(Published(0, *key, 99.0, 0.01, 5), *key[:3], ())
+    return Cell(wanted, estimate(list(by_seed.values())), by_seed, {}, ())
+
+
+def test_what_is_undecided_needs_more_seeds_than_there_are() -> None:
+    """Ten gaps of mean 0.6 and deviation 1 decide nothing beside a margin of 1.1."""
+    shape = np.array([-1.0, 1.0] * 5) * math.sqrt(0.9)
+    pair = Pair("mnist", "lenet", "accuracy_percent", "sam", "sgd")
+    cells = {
+        pair.first: accuracy_cell(pair.first, 90.6 + shape),
+        pair.second: accuracy_cell(pair.second, [90.0] * 10),
+    }
+    (each,) = compare(cells, [Claim("x", "", "", (pair,))], {"accuracy_percent": 1.1}).values()
+    assert (each.p, each.equivalence_p) == pytest.approx((0.090, 0.074), abs=1e-3)
+    assert each.outcome == Outcome.UNDECIDED
+    seeds = each.seeds_to_decide
+    assert seeds is not None
+    assert seeds > 10
+    chances = {n: chance_to_decide(each.difference.mean, 1.1, 1.0, True, 0.05, n) for n in (seeds - 1, seeds)}
+    assert chances[seeds - 1] < 0.8 <= chances[seeds]
+
+
+def test_what_is_decided_needs_no_seeds() -> None:
+    pair = Pair("mnist", "lenet", "accuracy_percent", "sam", "sgd")
+    cells = {
+        pair.first: accuracy_cell(pair.first, [95.0, 95.1, 95.2]),
+        pair.second: accuracy_cell(pair.second, [90.1, 90.0, 90.2]),
+    }
+    (each,) = compare(cells, [Claim("x", "", "", (pair,))], MARGINS).values()
+    assert (each.outcome, each.seeds_to_decide) == (Outcome.BETTER, None)
+
+
+def test_the_aggregate_draws_a_shared_cell_once() -> None:
+    """SALR's runs against those of three methods without spread: the interval is that of SALR's mean."""
+    pairs = [Pair("mnist", "lenet", "accuracy_percent", "sgd_salr", name) for name in ("sgd", "adam", "swa")]
+    salr = 90 + np.random.default_rng(0).normal(size=10)
+    cells = [accuracy_cell(pairs[0].first, salr)]
+    cells += [accuracy_cell(pair.second, [90.0] * 10) for pair in pairs]
+    made = Table(1, tuple(cells), "paper", "", ())
+    found = judge([made], [Claim("x", "", "", tuple(pairs))]).verdicts[0].aggregate
+    assert found is not None
+    interval = found.mean_difference
+    assert found.pairs == 3
+    width = 2 * 1.96 * float(np.std(salr)) / math.sqrt(10)
+    assert interval.high - interval.low == pytest.approx(width, rel=0.1)
 
 
 def test_pairing_is_said_if_it_matters(tmp_path: Path) -> None:
