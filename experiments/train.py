@@ -97,7 +97,10 @@ def _flags(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("-p", "--package")
     parser.add_argument("--resolve", action="store_true")
     parser.add_argument("overrides", nargs="*")
-    return parser.parse_intermixed_args(arguments)
+    chosen = parser.parse_intermixed_args(arguments)
+    if (chosen.resolve or chosen.package is not None) and chosen.cfg is None:
+        parser.error("--resolve and --package say what --cfg shows: expected --cfg with them")
+    return chosen
 
 
 def _show(chosen: argparse.Namespace) -> None:

@@ -13,7 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from experiments.schema.config import RETIRED, Config, check, register
-from experiments.schema.overrides import GROUPS, ConfigError, check_overrides, choices, nearest, parse
+from experiments.schema.overrides import (
+    GROUPS,
+    ConfigError,
+    check_overrides,
+    choices,
+    names_set,
+    nearest,
+    parse,
+)
 
 register()
 
@@ -135,9 +143,27 @@ def _composed(overrides: Sequence[str]) -> DictConfig:
     """Compose checked overrides. Raises ConfigError, which explains what is wrong."""
     check_overrides(overrides)
     try:
-        return _compose(overrides)
+        composed = _compose(overrides)
+        _check_milestones(composed, overrides)
     except (HydraException, OmegaConfBaseException, AssertionError) as error:
         raise ConfigError(_explain(error, overrides)) from error
+    return composed
+
+
+def _check_milestones(composed: DictConfig, overrides: Sequence[str]) -> None:
+    """Raise ConfigError if a word sets what milestones leave unused: the same run would get another key."""
+    schedule = composed.optimizer.schedule
+    if schedule is None or schedule.milestones is None:
+        return
+    parts = ["optimizer.schedule"]
+    if schedule.start is not None:  # the recipe's
+        parts.append("dataset.recipe.schedule")
+    unused = {f"{part}.{name}" for part in parts for name in ("start", "every")}
+    for override in parse(overrides):
+        for name in names_set(override):
+            if name in unused:
+                line = f"{override.input_line}: unused, since optimizer.schedule.milestones name the epochs"
+                raise ConfigError(f"{line}; expected no {name} with them")
 
 
 def _compose(overrides: Sequence[str]) -> DictConfig:

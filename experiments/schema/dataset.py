@@ -25,7 +25,7 @@ class Augment(Enum):
 class ScheduleConfig:
     """Multiply the rate by ``factor`` when the epochs ``start``, ``start + every``, ... begin (from 0).
 
-    ``milestones`` name these epochs directly; then ``start`` and ``every`` are not used.
+    ``milestones`` name these epochs directly; then ``start`` and ``every`` are not used, and cannot be given.
     """
 
     start: int | None = None  # None: the rate is constant
@@ -156,6 +156,8 @@ def check_dataset(config: DatasetConfig) -> None:
             most = config.training_images
             images = f"1 to {most}, the number of training images"
             expect(config.batch_size <= most, "batch_size", config.batch_size, images)
+    sums = config.recipe.sum_steps
+    expect(text or not sums, "dataset.recipe.sum_steps", sums, "false for images, which have no steps")
     with within("dataset.recipe"):
         _check_recipe(config.recipe)
 

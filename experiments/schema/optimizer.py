@@ -3,6 +3,7 @@
 The classes of ``salr.optim`` and ``salr.sharpness`` document them.
 """
 
+import math
 from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
@@ -13,7 +14,6 @@ from experiments.schema.dataset import ScheduleConfig, check_schedule
 from salr.checks import (
     check_ascent_descent,
     check_at_least,
-    check_bound,
     check_count,
     check_fraction,
     check_local_entropy,
@@ -129,8 +129,8 @@ class SALRConfig:
             if (value := getattr(self, name)) is not None:
                 check_positive(name, value)
         check_count("interval", self.interval, 1)
-        if self.max_factor is not None:
-            check_bound("max_factor", self.max_factor)
+        if (bound := self.max_factor) is not None:
+            expect(0 < bound < math.inf, "max_factor", bound, "a finite number > 0, or null for no bound")
 
 
 @dataclass

@@ -24,6 +24,12 @@ LAUNCHER = "hydra.launcher."  # a cluster's values, and some launchers take any 
 
 NAMES = ("dataset.name", "model.name", "optimizer.name")  # a record under another name would be a false one
 
+FACTS = tuple(
+    f"dataset.{name}"
+    for name in ("inputs", "train_size", "channels", "height", "width", "classes", "vocabulary")
+)
+"""What the data decide, whatever a word says."""
+
 
 class ConfigError(ValueError):
     """A configuration that is not possible: one line that says what, where and what was expected."""
@@ -70,6 +76,17 @@ def _literal_path(word: str) -> str:
     return f"{name}={quoted(value)}"
 
 
+def names_set(override: Any) -> list[str]:
+    """Return the options that a parsed word sets: of ``a.b={c:1,d:2}`` these are ``a.b.c`` and ``a.b.d``."""
+
+    def inside(name: str, value: object) -> list[str]:
+        if not isinstance(value, dict):
+            return [name]
+        return [each for key, item in value.items() for each in inside(f"{name}.{key}", item)]
+
+    return inside(override.key_or_group, override.value())
+
+
 def expand(overrides: Sequence[str]) -> list[list[str]]:
     """Return every combination of a multirun's values.
 
@@ -98,10 +115,10 @@ def check_overrides(overrides: Sequence[str]) -> None:
         line, key = override.input_line, override.key_or_group
         if override.package is not None:
             raise ConfigError(f"{line}: @package is not allowed; expected {key}=...")
-        if key in NAMES:
-            group = key.partition(".")[0]
+        if key in NAMES or key in FACTS:
+            kind, group = "a name" if key in NAMES else "a fact of the data set", key.partition(".")[0]
             known = ", ".join(choices(group))
-            raise ConfigError(f"{line}: a name cannot be set; choose with {group}=, expected one of {known}")
+            raise ConfigError(f"{line}: {kind} cannot be set; choose with {group}=, expected one of {known}")
         added = override.is_add() or override.is_force_add()
         if added and key not in GROUPS and not key.startswith(LAUNCHER):
             raise ConfigError(f"{line}: unknown key; expected one that the configuration has")

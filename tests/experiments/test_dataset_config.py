@@ -34,6 +34,7 @@ def test_every_data_set_has_a_configuration() -> None:
         ("pydoc", "recipe.adam_lr", -1.0, "dataset.recipe.adam_lr = -1.0"),
         ("pydoc", "recipe.schedule.factor", math.inf, "dataset.recipe.schedule.factor = inf"),
         ("pydoc", "recipe.schedule.start", -1, "dataset.recipe.schedule.start = -1"),
+        ("digits", "recipe.sum_steps", True, "dataset.recipe.sum_steps = True; expected false for images"),
         ("pydoc", "recipe.schedule.every", 0, "dataset.recipe.schedule.every = 0"),
     ],
 )

@@ -163,7 +163,14 @@ def test_ready_made_choices_have_the_budget_of_their_cost(name: str, measure: ty
         ("gamma=null", "optimizer.salr.gamma = null; expected a number, for measure=ascent_descent takes it"),
         ("measure=sam rho=-1", "optimizer.salr.rho = -1.0; expected a finite number > 0"),
         ("measure=top_eigenvalue radius=0", "optimizer.salr.radius = 0.0; expected a finite number > 0"),
-        ("max_factor=0", "optimizer.salr.max_factor = 0.0; expected a number > 0, or infinity for no bound"),
+        (
+            "max_factor=0",
+            "optimizer.salr.max_factor = 0.0; expected a finite number > 0, or null for no bound",
+        ),
+        (
+            "max_factor=inf",
+            "optimizer.salr.max_factor = inf; expected a finite number > 0, or null for no bound",
+        ),
         ("descent_steps=-1", "optimizer.salr.descent_steps = -1; expected a whole number >= 0"),
         (
             "measure=flatness",

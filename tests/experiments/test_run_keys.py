@@ -177,3 +177,9 @@ def test_a_plain_configuration_holds_no_objects() -> None:
     for name, value in numbers(plain(load(["optimizer=entropy_sgd_salr", "tracker=wandb", "seeds=[0,3]"]))):
         for each in value if isinstance(value, list) else [value]:
             assert each is None or type(each) in (str, int, float, bool), name
+
+
+def test_milestones_have_the_key_that_they_always_had() -> None:
+    """The recipe's start and interval are part of it, although milestones leave them unused."""
+    assert key("optimizer.schedule.milestones=[30]") == "bc114f9fd9"
+    assert key("optimizer=smoothout", "dataset.recipe.schedule.start=3") == key("optimizer=smoothout")
