@@ -81,20 +81,27 @@ REPORTED = ("ascent_descent", "keskar")
 """What Table 4 may print."""
 
 
-def measure_and_print(run: Run, names: Sequence[str], examples: int | None, device: str) -> None:
+def measure_and_print(
+    run: Run, names: Sequence[str], examples: int | None, device: str, exactly: bool = False
+) -> None:
     """Measure what the run's record lacks, and print all the named values in one line."""
     with run.claim():
-        values = measure(run, names, examples, device)
+        values = measure(run, names, examples, device, exactly)
     numbers = (f"{entry} {values[entry]:.6g}" for name in names for entry in MEASURES[name][1])
     print(f"{run.dataset} {run.model} {run.optimizer} seed {run.seed}: {', '.join(numbers)}", flush=True)
 
 
-def measure(run: Run, names: Sequence[str], examples: int | None, device: str) -> dict[str, Any]:
-    """Add the named measures that the record lacks, and return the record. The caller holds the claim."""
+def measure(
+    run: Run, names: Sequence[str], examples: int | None, device: str, exactly: bool = False
+) -> dict[str, Any]:
+    """Add the named measures that the record lacks, and return the record. The caller holds the claim.
+
+    A value on more examples counts as well, unless ``exactly`` this number is asked for.
+    """
     known = run.read_json(FILE) or {}
     if known.get("settings") != SETTINGS:
         known = {"settings": SETTINGS, "measured": {}}
-    missing = [name for name in names if not _covers(known["measured"].get(name), examples)]
+    missing = [name for name in names if not _covers(known["measured"].get(name), examples, exactly)]
     if missing:
         finished = open_finished(run, device)
         for name in missing:
@@ -109,11 +116,13 @@ def measure(run: Run, names: Sequence[str], examples: int | None, device: str) -
     return known
 
 
-def _covers(measured: Mapping[str, Any] | None, examples: int | None) -> bool:
-    """Whether a measure was taken on at least this many examples."""
+def _covers(measured: Mapping[str, Any] | None, examples: int | None, exactly: bool) -> bool:
+    """Whether a measure was taken on at least this many examples, or on exactly this many."""
     if measured is None:
         return False
     before: int | None = measured["examples"]
+    if exactly:
+        return before == examples
     return before is None or (examples is not None and before >= examples)
 
 

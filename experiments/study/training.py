@@ -68,14 +68,14 @@ def _new(each: CellPlan, tried: set[Path]) -> bool:
 
 
 def _measure(configs: Sequence[Config], examples: Mapping[str, int | None]) -> list[ExitCode]:
-    """Measure the final weights of finished runs; what a run has been measured for is not measured again."""
+    """Measure the final weights of finished runs, unless a record has the value on these very examples."""
     runs = [run for config in configs for run in records_of(config) if run.state() is State.FINISHED]
     if not runs:
         return []
     from experiments.sharpness import measure_and_print
 
     return [
-        attempt(partial(measure_and_print, run, [name], number, "auto"))
+        attempt(partial(measure_and_print, run, [name], number, "auto", exactly=True))
         for run in runs
         for name, number in examples.items()
     ]

@@ -22,6 +22,7 @@ from experiments.finished import Batches, Finished, NotMeasurable, finished_run,
 from experiments.records import record_of
 from experiments.schema import ConfigError, load, plain, recorded
 from experiments.schema.overrides import choices
+from experiments.study import flatness, training
 from salr.records import Run
 from salr.sharpness import box_sharpness
 from scripts import landscape, sharpness
@@ -180,6 +181,19 @@ def test_a_record_grows_and_nothing_is_measured_twice(
     assert third["measured"]["ascent_descent"]["examples"] is None
     assert third["measured"]["sam"]["examples"] == 40
     assert third["ascent_descent"] != first["ascent_descent"]
+
+
+def test_the_study_shows_what_it_measures(run: Run) -> None:
+    """A value on all the data is not the value on the first 40 examples, and is measured again."""
+    assert run_script(sharpness, [str(run.folder), "--examples", "60", "--sam"]) == 0
+    examples = {"ascent_descent": None, "keskar": 60, "sam": 40}
+    config = recorded(run.read_config() or {})
+    config.results = str(run.results)
+    for _ in range(2):
+        codes = training._measure([config], examples)
+    assert codes == [0, 0, 0]
+    values = flatness._values(run, {**examples, "hessian_top": None})
+    assert values.keys() == {"ascent_descent", "keskar_percent", "sam"}
 
 
 def test_values_of_other_settings_are_dropped(run: Run) -> None:
