@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train a cell with SALR, and compare Definition 1 with its first-order term while it trains.
 
-To first order Ŝ = (n1 + n2) γ ‖∇f‖: this draws how far that holds. Words are those of train.py:
+To first order Ŝ = (n1 + n2) γ ‖∇f‖: this draws how far that holds. Words choose the cell, as for train.py:
 
 python scripts/expansion.py dataset=mnist model=lenet --iterations 700
 python scripts/expansion.py model=resnet18 --rates 0.01 0.1 --gammas 1e-4 1e-3 1e-2 1e-1 --every 5
@@ -14,10 +14,9 @@ ratio of Ŝ to its first-order term, as median and 5 % and 95 % quantiles, and t
 factors; over all iterations, and over the first and the last third), and the picture, .png and .pdf.
 """
 
-import csv
 import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +26,29 @@ from matplotlib.ticker import LogLocator
 from torch import Tensor
 
 from experiments.build import build_parts, device_of, load_data
-from experiments.cli import Parser, count, start
-from experiments.schema import Config, load
-from salr.closures import Clipped, Evaluation
+from experiments.cli import Parser, start
+from experiments.measuring import (
+    PHASES,
+    add_arguments,
+    check_measurements,
+    check_words,
+    configurations,
+    factors_of,
+    steps,
+    write,
+)
+from experiments.schema import Config
+from salr.closures import Evaluation
 from salr.costs import MeasurementCost
 from salr.optim import SALR
 from salr.reporting.figures import COLOURS, save
 from salr.sharpness import AscentDescent, GradientNorm, Measure
-from salr.training import Parts, generator, seed_default
-from salr.training.task import reset_if_asked
 
-PHASES = {"all": (0.0, 1.0), "early": (0.0, 1 / 3), "late": (2 / 3, 1.0)}
-"""By name: which part of the iterations."""
+FEWEST = 3
+"""Measurements, so that each third of the run has one."""
+
+TRAINER = ("trainer.device", "trainer.precision")
+"""The options of the trainer that have an effect."""
 
 
 class Recorder(Measure):
@@ -133,37 +143,6 @@ def record(config: Config, gammas: Sequence[float], iterations: int, every: int,
     return rows
 
 
-def steps(parts: Parts, seed: int) -> Iterator[Tensor]:
-    """Yield the loss of each iteration, epoch after epoch, as the trainer takes them."""
-    parameters = [parameter for parameter in parts.model.parameters() if parameter.requires_grad]
-    parts.model.train()
-    epoch = 0
-    while True:
-        seed_default(seed, "noise", epoch)
-        order, augmentation = generator(seed, "order", epoch), generator(seed, "augmentation", epoch)
-        for batch in parts.data.batches(order, augmentation):
-            reset_if_asked(parts.model, batch)
-
-            def closure(batch: Any = batch) -> Tensor:
-                return parts.task.loss(parts.model, batch)
-
-            clip = parts.task.clip
-            whole: Any = closure if clip is None else Clipped(closure, parameters, clip)
-            yield parts.optimizer.step(whole)
-        epoch += 1
-
-
-def factors_of(values: np.ndarray) -> list[float]:
-    """Return each value divided by the median of those so far; as in SALR, only positive ones count."""
-    factors, factor = [], 1.0
-    for end, value in enumerate(values, 1):
-        if np.isfinite(value) and value > 0:
-            seen = values[:end]
-            factor = float(value / np.median(seen[np.isfinite(seen) & (seen > 0)]))
-        factors.append(factor)
-    return factors
-
-
 def summarise(rows: Sequence[Row]) -> list[Summary]:
     """Return the ratios and correlations by learning rate, γ and phase."""
     summaries = []
@@ -252,18 +231,6 @@ def _colours(number: int) -> list[Any]:
     return [plt.get_cmap("viridis")(place) for place in np.linspace(0, 0.9, number)]
 
 
-def write(rows: Sequence[Any], path: Path) -> None:
-    """Write the rows, which are dataclass instances of one kind, as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            values = asdict(row).items()
-            writer.writerow(
-                {name: f"{value:.8g}" if isinstance(value, float) else value for name, value in values}
-            )
-
-
 def show(summaries: Sequence[Summary]) -> None:
     """Print the summary as a table."""
     print(f"{'η0':>7} {'γ':>8} {'phase':6} {'n':>5} {'ratio':>8} {'5 %':>8} {'95 %':>8} {'correlation':>12}")
@@ -282,45 +249,18 @@ def _positive(text: str) -> float:
     return value
 
 
-def configurations(words: Sequence[str], rates: Sequence[str] | None) -> list[Config]:
-    """Return one checked configuration for each learning rate. Raise ``ValueError`` without Definition 1."""
-    chosen = (
-        list(words)
-        if any(word.startswith("optimizer=") for word in words)
-        else [*words, "optimizer=sgd_salr"]
-    )
-    lines = [chosen] if rates is None else [[*chosen, f"optimizer.base.lr={rate}"] for rate in rates]
-    configs = [load(line) for line in lines]
-    salr = configs[0].optimizer.salr
-    if salr is None or salr.gamma is None:
-        raise ValueError(
-            f"optimizer={configs[0].optimizer.name} does not measure Definition 1; expected one that does, "
-            "such as optimizer=sgd_salr or optimizer=adam_salr"
-        )
-    if configs[0].optimizer.batches > 1 or configs[0].optimizer.schedule is not None:
-        raise ValueError(
-            f"optimizer={configs[0].optimizer.name} takes several batches an iteration or decays its rate; "
-            "expected one batch and a constant rate"
-        )
-    return configs
-
-
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(__doc__)
-    parser.add_argument("words", nargs="*", metavar="NAME=VALUE", help="the cell, as for train.py")
-    parser.add_argument("--iterations", type=count, default=500, help="of each run; default %(default)s")
+    add_arguments(parser, TRAINER)
     parser.add_argument(
         "--rates", nargs="+", metavar="LR", help="learning rates; default the configuration's"
     )
     parser.add_argument("--gammas", nargs="+", default=[], metavar="γ", help="γ beside the configuration's")
-    parser.add_argument(
-        "--every", type=count, default=1, help="note each N-th measurement; default %(default)s"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("results/figures"), help="default %(default)s")
     chosen = parser.parse_intermixed_args(arguments)
+    check_words(chosen.words, TRAINER)
     configs = configurations(chosen.words, chosen.rates)
     gammas = [_positive(text) for text in chosen.gammas]
+    check_measurements(configs[0], chosen.iterations, chosen.every, FEWEST)
     rows = [
         row
         for config in configs

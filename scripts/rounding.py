@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train a cell with SALR under bfloat16 autocast, and compare each measurement with the one in float32.
 
-Words are those of train.py:
+Words choose the cell, as for train.py:
 
 python scripts/rounding.py dataset=mnist model=mnistfc --iterations 9380 --every 20
 
@@ -15,23 +15,34 @@ over all iterations, and over the first and the last third.
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from experiments.build import build_parts, device_of, load_data
-from experiments.cli import Parser, count, start
+from experiments.cli import Parser, start
+from experiments.measuring import (
+    PHASES,
+    add_arguments,
+    check_measurements,
+    check_words,
+    configurations,
+    factors_of,
+    steps,
+    write,
+)
 from experiments.schema import Config
 from salr.closures import Evaluation
 from salr.costs import MeasurementCost
 from salr.optim import SALR
 from salr.sharpness import Measure
 from salr.training import Task
-from scripts.expansion import PHASES, configurations, factors_of, steps, write
 
 FEWEST = 6
 """Measurements, so that each third of the run has two."""
+
+TRAINER = ("trainer.device",)
+"""The options of the trainer that have an effect."""
 
 
 class InBoth(Measure):
@@ -122,24 +133,13 @@ def summarise(rows: Sequence[Row], iterations: int) -> list[Summary]:
 
 def main(arguments: Sequence[str]) -> int:
     parser = Parser(__doc__)
-    parser.add_argument("words", nargs="*", metavar="NAME=VALUE", help="the cell, as for train.py")
-    parser.add_argument("--iterations", type=count, default=500, help="default %(default)s")
-    parser.add_argument(
-        "--every", type=count, default=1, help="note each N-th measurement; default %(default)s"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="default %(default)s")
-    parser.add_argument("--output", type=Path, default=Path("results/figures"), help="default %(default)s")
+    add_arguments(parser, TRAINER)
     chosen = parser.parse_intermixed_args(arguments)
     if any(word.startswith("trainer.precision") for word in chosen.words):
         raise ValueError("trainer.precision: expected none, since both precisions are measured")
+    check_words(chosen.words, TRAINER)
     (config,) = configurations([*chosen.words, "trainer.precision=bf16"], None)
-    assert config.optimizer.salr is not None
-    measurements = -(-chosen.iterations // (config.optimizer.salr.interval * chosen.every))
-    if measurements < FEWEST:
-        raise ValueError(
-            f"--iterations {chosen.iterations} with --every {chosen.every} notes {measurements} times; "
-            f"expected at least {FEWEST}"
-        )
+    check_measurements(config, chosen.iterations, chosen.every, FEWEST)
     rows = record(config, chosen.iterations, chosen.every, chosen.seed)
     name = f"rounding_{config.dataset.name}_{config.model.name}_{config.optimizer.name}"
     chosen.output.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,9 @@ from omegaconf import MISSING
 
 from salr.checks import check_count, expect
 
+DEVICE = r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?"
+DEVICES = "auto, cpu, cuda, cuda:N, mps or xpu"
+
 
 class Precision(Enum):
     float32 = "float32"
@@ -53,5 +56,4 @@ def check_trainer(config: TrainerConfig) -> None:
         check_count("trainer.threads", config.threads, 1)
     workers = re.fullmatch(r"auto|[1-9][0-9]*", config.workers) is not None
     expect(workers, "trainer.workers", config.workers, "auto or a whole number >= 1")
-    device = re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:[0-9]+)?", config.device) is not None
-    expect(device, "trainer.device", config.device, "auto, cpu, cuda, cuda:N, mps or xpu")
+    expect(re.fullmatch(DEVICE, config.device) is not None, "trainer.device", config.device, DEVICES)

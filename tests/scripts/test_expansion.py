@@ -83,6 +83,12 @@ def test_the_summary_takes_quantiles_and_the_correlation_of_the_factors() -> Non
         ),
         (["--gammas", "-1"], "-1: expected a number > 0"),
         (["--gammas", "small"], "small: expected a number > 0"),
+        (["--iterations", "12", "--every", "100"], "--every 100 notes 1 times; expected at least 3"),
+        (["seeds=5"], "seeds=5: without effect here; expected only dataset, model, optimizer"),
+        (["results=elsewhere"], "results=elsewhere: without effect here"),
+        (["trainer.epochs=1"], "trainer.epochs=1: without effect here"),
+        (["dataset.budget=1"], "dataset.budget=1: without effect here"),
+        (["dataset.recipe.schedule.start=1"], "dataset.recipe.schedule.start=1: without effect here"),
         (["model=nothing"], "model=nothing: unknown; choose from"),
     ],
 )

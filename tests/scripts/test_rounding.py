@@ -9,10 +9,10 @@ import torch
 
 from experiments.build import build_parts, load_data
 from experiments.cli import attempt
+from experiments.measuring import steps
 from experiments.schema import load
 from salr.optim import SALR
 from salr.sharpness import AscentDescent
-from scripts.expansion import steps
 from scripts.rounding import InBoth, Row, main, summarise
 
 SMALL = ["dataset=digits", "model=mnistfc"]
@@ -89,6 +89,7 @@ def test_the_summary_is_in_percent() -> None:
     [
         (["optimizer=sgd"], "optimizer=sgd does not measure Definition 1; expected one that does"),
         (["trainer.precision=float32"], "trainer.precision: expected none, since both precisions are"),
+        (["seeds=5"], "seeds=5: without effect here; expected only dataset, model, optimizer"),
         (["--iterations", "5"], "--iterations 5 with --every 1 notes 3 times; expected at least 6"),
     ],
 )
