@@ -90,7 +90,7 @@ def processes(config: Config, runs: int, devices: list[torch.device]) -> tuple[i
 def _cores() -> int:
     """Return the cores that this process may use; OMP_NUM_THREADS overrides their number."""
     chosen = os.environ.get("OMP_NUM_THREADS", "")
-    if chosen.isdigit() and int(chosen) > 0:
+    if chosen.isdecimal() and int(chosen) > 0:
         return int(chosen)
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

@@ -27,7 +27,7 @@ from matplotlib.colors import LogNorm
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.cli import ExitCode, Parser, count, start
+from experiments.cli import ExitCode, Parser, count, device, start
 from experiments.finished import finished_run, open_finished
 from salr.records import Run
 from salr.reporting.figures import COLOURS
@@ -60,9 +60,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--examples", type=count, metavar="N", help="the first N training images or tokens; default all"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N; default %(default)s")
+    parser.add_argument(
+        "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:N; default %(default)s"
+    )
     chosen = parser.parse_args(arguments)
-
+    if not chosen.line and not chosen.plane:
+        parser.error("--line 0 --plane 0: nothing to draw; expected points of one of them")
     run = finished_run(chosen.folder)
     with run.claim():
         for dimensions, points in ((1, chosen.line), (2, chosen.plane)):
@@ -158,7 +161,7 @@ def _title(run: Run) -> str:
 
 
 def _points(text: str) -> int:
-    if not text.isdigit() or (int(text) and (int(text) < 3 or int(text) % 2 == 0)):
+    if not text.isdecimal() or (int(text) and (int(text) < 3 or int(text) % 2 == 0)):
         raise argparse.ArgumentTypeError(
             f"{text}: expected 0 or an odd number >= 3, so that the weights themselves are a point"
         )

@@ -13,7 +13,7 @@ measurement failed, 2 not a finished run, 4 another process holds a run, 130 int
 from functools import partial
 from pathlib import Path
 
-from experiments.cli import Parser, attempt, count, start, worst
+from experiments.cli import Parser, attempt, count, device, start, worst
 from experiments.finished import finished_run
 from experiments.sharpness import MEASURES, measure_and_print
 
@@ -30,7 +30,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--examples", type=count, metavar="N", help="the first N images or tokens of a split; default all"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:N; default %(default)s")
+    parser.add_argument(
+        "--device", type=device, default="auto", help="auto, cpu, cuda, cuda:N; default %(default)s"
+    )
     chosen = parser.parse_args(arguments)
     names = [name for name in MEASURES if getattr(chosen, name, True)]
 

@@ -35,7 +35,9 @@ class TableRequest(SweepRequest):
         if list(self.tables) == ["all"]:
             return list(TABLES)
         for table in self.tables:
-            if not table.isdigit() or int(table) not in TABLES:
+            if table == "all":
+                raise ConfigError("all: expected without other tables")
+            if not table.isdecimal() or int(table) not in TABLES:
                 raise ConfigError(
                     f"table {table}: expected a number from {TABLES[0]} to {TABLES[-1]}, or all"
                 )
