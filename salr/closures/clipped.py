@@ -46,9 +46,9 @@ class Clipped:
         self.closure, self.parameters, self.clip = closure, trainable(parameters), clip
 
     def __call__(self) -> Tensor:
-        """Return the loss. Where gradients are enabled, they are taken and clipped."""
+        """Return the loss. If gradients are enabled, they are taken and clipped."""
         loss = self.closure()
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and isinstance(loss, Tensor) and loss.requires_grad:
             loss.backward()
             gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
             self.norm = total_norm(gradients)

@@ -5,6 +5,7 @@ from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from salr.closures.clipped import Clipped
 from salr.closures.own_gradients import (
@@ -230,7 +231,7 @@ class Evaluation:
     def modules(self) -> Iterable[nn.Module]:
         """Return the modules that the closure calls, with all theirs.
 
-        If unknown, evaluate a loss without a trace.
+        If no evaluation has been watched yet, one is, for its loss only.
         """
         self._find()
         return self._side.modules
@@ -296,7 +297,9 @@ class Evaluation:
         side = self._side
         if self._replay is not None:
             self._replay[0].restore(noise=self._replay[1])
-        torch.clear_autocast_cache()  # around a whole step it holds casts of parameters that have moved since
+        # Around a whole step, these hold casts and products of parameters that have moved since.
+        torch.clear_autocast_cache()
+        parametrize._cache.clear()
         side.reshard()
         side.measuring = measuring or self.measures_only or self._replay is not None
         try:

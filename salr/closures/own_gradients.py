@@ -17,8 +17,8 @@ class NoGradient(ValueError):
 
     Args:
         loss: what the closure has returned.
-        on_accumulated: whether the parameters have the gradients from before the step, with what the closure
-            has done to them.
+        on_accumulated: whether the gradients from before the step were in place when the closure ran, so that
+            they must not be added again.
     """
 
     def __init__(self, loss: Tensor | None, on_accumulated: bool = False) -> None:

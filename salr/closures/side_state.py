@@ -14,7 +14,7 @@ from torch.nn.modules.module import (
 from torch.nn.parameter import is_lazy
 
 from salr.closures.snapshot import MISSING, Place, Plan, Snapshot, Spot, bound, region, tensors_in
-from salr.closures.vectors import local
+from salr.closures.vectors import is_freed, local
 from salr.closures.writes import Writes, storages
 
 
@@ -288,8 +288,7 @@ def _refuse_flattened(module: nn.Module) -> None:
 
 def _refuse_gathered(parameters: Iterable[Tensor]) -> None:
     """Refuse what ``fully_shard`` frees after each pass."""
-    whole = [parameter for parameter in parameters if local(parameter) is parameter and parameter.numel()]
-    if any(parameter.untyped_storage().size() == 0 for parameter in whole):
+    if any(is_freed(parameter) for parameter in parameters if local(parameter) is parameter):
         raise ValueError(
             "a parameter is one that fully_shard has gathered for a pass and freed; expected the shards: "
             "call model.reshard() before model.parameters()"

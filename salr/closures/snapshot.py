@@ -80,7 +80,7 @@ class Snapshot:
                 parameter.grad = None
 
     def extend_gradients_aside(self, parameters: Iterable[Tensor]) -> None:
-        """Do so for further parameters if that has been done for any."""
+        """Also set aside the gradients of further parameters, if any have been set aside before."""
         if self._gradients is not None:
             self.set_gradients_aside(parameters)
 

@@ -1,9 +1,11 @@
 """All parameters as one vector, and back."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Generator, Tensor
+from torch.nn.parameter import is_lazy
 
 PLAIN = (Tensor, torch.nn.Parameter)
 HALF = (torch.float16, torch.bfloat16)
@@ -57,6 +59,26 @@ def copy_into(places: Iterable[Tensor], values: Iterable[Tensor]) -> None:
     if to:
         with torch.no_grad():
             torch._foreach_copy_(to, from_)
+
+
+@contextmanager
+def values_kept(parameters: Iterable[Tensor]) -> Iterator[None]:
+    """Put the values of parameters back at the end, although a forward pass may change them, too.
+
+    (An embedding with ``max_norm`` does.) Their version counters stay, so that older graphs can be used.
+    """
+    places = [local(parameter).data for parameter in parameters if not is_lazy(parameter)]
+    values = [place.clone() for place in places]
+    try:
+        yield
+    finally:
+        there = [(place, value) for place, value in zip(places, values, strict=True) if not is_freed(place)]
+        copy_into((place for place, _ in there), (value for _, value in there))
+
+
+def is_freed(tensor: Tensor) -> bool:
+    """Return whether a tensor's memory has been given back, as ``fully_shard`` does after a pass."""
+    return tensor.numel() > 0 and tensor.untyped_storage().size() == 0
 
 
 def as_real(tensors: Iterable[Tensor]) -> list[Tensor]:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import get_swa_multi_avg_fn
 
@@ -66,9 +66,12 @@ class WeightAverage:
         self._updates += 1
         for index, mean in self._precise.items():
             averaged[index].copy_(mean)
+        copies: dict[int, Tensor] = {}  # a buffer that modules share stays shared
         for mine, its in zip(self.model.modules(), self._source.modules(), strict=True):
             for name, buffer in its._buffers.items():
-                mine._buffers[name] = None if buffer is None else buffer.clone()
+                if buffer is not None and id(buffer) not in copies:
+                    copies[id(buffer)] = buffer.clone()
+                mine._buffers[name] = None if buffer is None else copies[id(buffer)]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the number of updates, the averaged model's state, and means more precise than it."""
@@ -82,7 +85,9 @@ class WeightAverage:
         self._updates = updates
         for index, parameter in enumerate(self.model.parameters()):
             if index in self._precise:
-                self._precise[index] = precise(means.get(index, parameter.detach())).clone()
+                self._precise[index] = precise(means.get(index, parameter.detach())).to(
+                    parameter.device, copy=True
+                )
 
 
 def cyclic_rate(fraction: float, lr_start: float, lr_end: float) -> float:
@@ -112,13 +117,16 @@ def recompute_batch_statistics(
     """Replace the running statistics of all batch normalisation by a plain mean over the given batches.
 
     Only the normalising layers are in training mode meanwhile: dropout is off, as it is when the statistics
-    are used (Entropy-SGD's code does the same before each test). Modes and momenta come out as they were, and
-    so do the statistics if a batch fails.
+    are used (Entropy-SGD's code does the same before each test). Modes and momenta come out as they were. So
+    do the statistics if a batch fails, and those of a layer that no batch reaches.
 
     Args:
         model: any. One without batch statistics is left as it is, and no batch is read.
         batches: whatever ``forward(model, batch)`` takes.
         forward: by default it calls the model with the batch.
+
+    Raises:
+        ValueError: there is no batch, as from an iterator that has been read before.
 
     Example:
         >>> import torch
@@ -141,8 +149,18 @@ def recompute_batch_statistics(
         layer.momentum = None  # a cumulative mean
         layer.train()
     try:
+        read = False
         for batch in batches:
+            read = True
             forward(model, batch)
+        if not read:
+            raise ValueError(
+                "batches holds no batch; expected at least one, and a new iterator for each call, as in "
+                "recompute_batch_statistics(model, iter(loader))"
+            )
+        for layer, _, values in before:
+            if not layer.num_batches_tracked:
+                copy_into(layer.buffers(), values)
     except BaseException:
         for layer, _, values in before:
             copy_into(layer.buffers(), values)

@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Iterable
+from typing import Any
 
 from torch import Tensor
-from torch.optim import ASGD, Optimizer, Rprop
+from torch.optim import ASGD, Adafactor, Optimizer, Rprop
 
 from salr.closures.vectors import HALF
+from salr.sharpness import Measure
 
 
 def check_optimizer(name: str, base: object) -> None:
@@ -38,3 +40,17 @@ def check_rates(base: Optimizer) -> None:
     for group in base.param_groups:
         if group.get("lr") is None:
             raise ValueError(f"base = {type(base).__name__} has no lr, which SALR scales; expected a number")
+    if isinstance(base, Adafactor):
+        warnings.warn(
+            "Adafactor steps at the smaller of lr and 1/√t, so SALR's factor acts only on an lr below it",
+            stacklevel=4,
+        )
+
+
+def check_direction(measure: Measure, groups: Iterable[dict[str, Any]]) -> None:
+    """Refuse a measure of the loss that is minimised for an optimizer that maximises."""
+    if not measure.symmetric and any(group.get("maximize", False) for group in groups):
+        raise ValueError(
+            f"maximize=True with {measure!r}, which measures what is minimised; expected a base that "
+            "minimises the negative loss, or GradientNorm()"
+        )

@@ -14,6 +14,7 @@ from torch.optim.sgd import sgd
 
 from salr.checks import check_count, check_local_entropy, expect
 from salr.closures import Evaluation
+from salr.closures.own_gradients import NoGradient
 from salr.closures.vectors import copy_into, like_shard, local
 from salr.optim.gradients import minimised
 from salr.optim.noise import normal, two_point
@@ -122,7 +123,8 @@ class LocalEntropy(Wrapper):
 
     def _step(self, evaluation: Evaluation) -> Tensor:
         loss = super()._step(evaluation)
-        self._iterations += 1
+        if self._has_gradients():  # a batch that has been skipped is no iteration
+            self._iterations += 1
         return loss
 
     @torch.no_grad()
@@ -136,7 +138,16 @@ class LocalEntropy(Wrapper):
             for step in range(self.steps if moved else 0):
                 if step > 0:
                     evaluation.advance()
-                    evaluation()
+                    if not self._evaluate_again(evaluation):
+                        continue
+                    for parameter in _others_with_gradient(evaluation, used):
+                        # Until now its gradient was zero, so x' and μ are where they began.
+                        place = local(parameter)
+                        used.append(parameter)
+                        moved.append(place)
+                        start.append(place.clone())
+                        mean.append(place.clone())
+                        momentum.append(torch.zeros_like(place))
                     torch._foreach_lerp_(moved, start, self.inner_lr * self.current_scope)
                 self._descend(used, start, momentum)
                 if self.noise > 0:
@@ -153,6 +164,16 @@ class LocalEntropy(Wrapper):
         for parameter, move in zip(used, minimised(self.param_groups, used, mean), strict=True):
             parameter.grad = like_shard(parameter, move)
         return loss
+
+    def _evaluate_again(self, evaluation: Evaluation) -> bool:
+        """Take the gradient on a later batch. Return whether there is one: a batch may be skipped."""
+        try:
+            evaluation()
+        except NoGradient as nothing:
+            if nothing.loss is not None:
+                self._warn_once(f"an inner step has been left out, for {nothing}")
+            return False
+        return True
 
     def _descend(self, used: list[Tensor], start: list[Tensor], momentum: list[Tensor | None]) -> None:
         """Move x' along the Nesterov gradient and update the momentum, which starts as None."""
@@ -183,6 +204,13 @@ class LocalEntropy(Wrapper):
     def _load_own_state(self, state: dict[str, Any]) -> None:
         check_count("iterations", state["iterations"], 0)
         self._iterations = state["iterations"]
+
+
+def _others_with_gradient(evaluation: Evaluation, used: list[Tensor]) -> list[Tensor]:
+    """Return the parameters with a gradient that are not among the used ones."""
+    found, _ = evaluation.gradients()
+    known = {id(parameter) for parameter in used}
+    return [parameter for parameter in found if id(parameter) not in known]
 
 
 def _lie_alike(place: Tensor, copy: Tensor, gradient: Tensor, momentum: Tensor | None) -> bool:

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from salr.checks import check_bound, check_count
 from salr.closures import Closure, Evaluation
 from salr.closures.own_gradients import NoGradient
-from salr.optim.bases import check_rates
+from salr.optim.bases import check_direction, check_rates
 from salr.optim.ranks import average_over_ranks
 from salr.optim.running_median import RunningMedian
 from salr.optim.saved import split_tensors, with_tensors
@@ -21,8 +21,8 @@ from salr.optim.wrapper import Wrapper
 from salr.sharpness import AscentDescent, Measure
 
 UNMEASURED = (
-    "step() without a loss: a measurement was due and has not been taken, so the factor stays; call "
-    "optimizer.measure(closure) before each step"
+    "step() without a closure or a loss: a measurement was due and has not been taken, so the factor stays; "
+    "call optimizer.measure(closure) before each step"
 )
 
 
@@ -106,6 +106,7 @@ class SALR(Wrapper):
         check_count("interval", interval, 1)
         check_bound("max_factor", max_factor)
         check_rates(self._bases()[-1])
+        check_direction(self.sharpness_measure, self.param_groups)
         self.interval, self.shared_noise, self.max_factor = interval, shared_noise, max_factor
         self._iterations = 0
         self._measured = False  # whether the measurement that is due has been taken
@@ -192,10 +193,7 @@ class SALR(Wrapper):
             if not self.sharpness_measure.cost.needs_evaluation:
                 self._take(self._measured_gradients())
             else:
-                self._warn_once(
-                    "step() without a closure: a measurement was due and has not been taken, so the factor "
-                    "stays; call optimizer.measure(closure) before each step"
-                )
+                self._warn_once(UNMEASURED)
         with self._scaled_rates():
             self.base.step()
         self._count()
@@ -211,9 +209,6 @@ class SALR(Wrapper):
         if self._has_gradients():  # a batch that has been skipped is no iteration
             self._iterations += 1
             self._measured = False
-
-    def _has_gradients(self) -> bool:
-        return any(parameter.grad is not None for parameter in self.parameters)
 
     def _measured_gradients(self) -> Tensor:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
@@ -241,23 +236,27 @@ class SALR(Wrapper):
 
     @contextmanager
     def _scaled_rates(self) -> Iterator[None]:
-        rates = [group["lr"] for group in self.param_groups]
         if self._factor.is_meta:  # it has no value, and bases ask for one
             yield
             return
-        for group, rate in zip(self.param_groups, rates, strict=True):
+        rates = []
+        for group in self.param_groups:
+            rate = group["lr"]
             if isinstance(rate, Tensor):
                 # A new tensor, because others may hold this one.
-                group["lr"] = rate.detach() * self._factor.to(rate.device)
+                factor: Tensor | float = self._factor.to(rate.device)
+                scaled = rate.detach() * factor
             else:
-                group["lr"] = rate * (
-                    self._factor.item() if self._factor.device.type == "cpu" else self._factor
-                )
+                factor = self._factor.item() if self._factor.device.type == "cpu" else self._factor
+                scaled = rate * factor
+            rates.append((group, rate, factor, scaled))
+            group["lr"] = scaled
         try:
             yield
         finally:
-            for group, rate in zip(self.param_groups, rates, strict=True):
-                group["lr"] = rate
+            for group, rate, factor, scaled in rates:
+                # A base may have set a rate of its own meanwhile, as decays within a step do.
+                group["lr"] = rate if group["lr"] is scaled else group["lr"] / factor
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state with SALR's own.
@@ -270,13 +269,10 @@ class SALR(Wrapper):
         tensors = self.sharpness_measure.state_dict([tensor for _, tensor in trained]) if trained else {}
         return with_tensors(state, [index for index, _ in trained], tensors)
 
-    @on_the_optimizer
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Raise ``ValueError``, and change nothing, if the state is not that of such a wrapper and base."""
-        rest, tensors = split_tensors(state_dict)
-        super().load_state_dict(rest)
-        if tensors:
-            self.sharpness_measure.load_state_dict(tensors)
+    def _split_state(self, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        rest, tensors = split_tensors(state)
+        own, rest = super()._split_state(rest)
+        return {**own, "tensors": tensors}, rest
 
     def _own_state(self) -> dict[str, Any]:
         # Plain numbers and lists: torch.distributed.checkpoint keeps nothing else exactly.
@@ -284,11 +280,17 @@ class SALR(Wrapper):
             "iterations": self._iterations,
             "measured": self._measured,
             "measure": type(self.sharpness_measure).__name__,
+            "measure_options": self._measure_options(),
             "dtype": str(self._sharpness.dtype).removeprefix("torch."),
             "history": None if self._history is None else self._history.values().tolist(),
             "last_sharpness": self._sharpness.item(),
             "lr_factor": self._factor.item(),
         }
+
+    def _measure_options(self) -> dict[str, Any]:
+        """Return the measure's options that are plain values; no others can be compared after loading."""
+        options = self.sharpness_measure.options()
+        return {name: value for name, value in options.items() if isinstance(value, str | float | int)}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
         dtype, device = getattr(torch, state.get("dtype", "float32")), self._factor.device
@@ -302,8 +304,15 @@ class SALR(Wrapper):
         measure = type(self.sharpness_measure).__name__
         if state.get("measure", measure) != measure:
             raise ValueError(f"it is of the measure {state['measure']}; expected {measure}")
+        # Measurements on two scales in one median would mean nothing.
+        saved = state.get("measure_options", {})
+        for name, value in self._measure_options().items():
+            if saved.get(name, value) != value:
+                raise ValueError(f"it is of {measure} with {name} = {saved[name]}; expected {value}")
         check_count("iterations", state["iterations"], 0)
         history = state["history"]
         self._iterations, self._measured = state["iterations"], state.get("measured", False)
         self._history = None if history is None else RunningMedian(tensor(history))
         self._sharpness, self._factor = tensor(state["last_sharpness"]), tensor(state["lr_factor"])
+        if state.get("tensors"):
+            self.sharpness_measure.load_state_dict(state["tensors"])

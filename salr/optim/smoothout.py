@@ -73,26 +73,38 @@ class SmoothOut(Wrapper):
                 return evaluation()
         pairs = zip(parameters, self._spared, strict=True)
         perturbed = [parameter for parameter, spared in pairs if not spared and parameter.requires_grad]
+        if not perturbed:
+            return evaluation.training_gradient()
         places = [local(parameter) for parameter in perturbed]
         start = [place.clone() for place in places]
-        if places:
-            self._perturb(perturbed, places)
+        noise, scale = self._noise(perturbed)
+        torch._foreach_add_(places, noise, alpha=scale)
+        before = [place._version for place in places]
+        written = []
         try:
-            return evaluation.training_gradient()
+            loss = evaluation.training_gradient()
+            # What a forward pass does to a parameter (an embedding's max_norm, a clamp) it also does to θ.
+            written = [
+                (place, place - scale * drawn)
+                for place, drawn, version in zip(places, noise, before, strict=True)
+                if place._version != version
+            ]
+            return loss
         finally:
-            if places:
-                torch._foreach_copy_(places, start)
+            torch._foreach_copy_(places, start)
+            for place, value in written:
+                place.copy_(value)
 
-    def _perturb(self, parameters: list[Tensor], places: list[Tensor]) -> None:
+    def _noise(self, parameters: list[Tensor]) -> tuple[list[Tensor], float]:
+        """Return a tensor for each parameter, and the number by which they are multiplied."""
         noise = drawn_alike(parameters, uniform)
         if not self.adaptive:
-            torch._foreach_add_(places, noise, alpha=self.radius / SPREAD)
-            return
-        rescaled = [
+            return noise, self.radius / SPREAD
+        rescaled = (
             self._rescaled(like_shard(parameter, drawn.to(parameter.dtype) / SPREAD), parameter)
             for drawn, parameter in zip(noise, parameters, strict=True)
-        ]
-        torch._foreach_add_(places, [local(drawn) for drawn in rescaled])
+        )
+        return [local(drawn) for drawn in rescaled], 1.0
 
     def _rescaled(self, noise: Tensor, parameter: Tensor) -> Tensor:
         """Return the noise of each filter with a times the filter's norm."""

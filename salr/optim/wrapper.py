@@ -31,8 +31,8 @@ class Wrapper(Optimizer):
     A step evaluates the closure more often than a plain one does, but leaves everything else as one
     evaluation leaves it: see :class:`salr.closures.SideState` for what it finds by itself. The first step
     runs one evaluation uncompiled to find it, as does the first step after a parameter group has been added.
-    If the closure raises, parameters, gradients, optimizer and side state are as before the step, so that it
-    can be tried again.
+    If the closure raises, parameters, optimizer, side state and accumulated gradients are as before the step,
+    so that it can be tried again.
 
     Noise that torch does not own (NumPy's, ``random``'s, as in Mixup) differs from one evaluation to the
     next. Draw it outside the closure::
@@ -42,8 +42,8 @@ class Wrapper(Optimizer):
 
     Gradients that were accumulated before ``step(closure)`` are added to the training gradient, as by a plain
     optimizer, unless the closure clears them; a closure that clips clips their sum. Measurements see only the
-    closure's own loss, so a measured step then takes one more gradient. What the last step has left is not
-    fresh: it is cleared.
+    closure's own loss, so a measured step then takes one more gradient. Gradients that the last step has left
+    are cleared, not added. To change them in place, as clipping does, makes them count as accumulated.
 
     A subclass writes ``_gradient(evaluation)`` if it changes the gradient that the base steps with, or
     ``_step(evaluation)``, and ``_own_state``/``_load_own_state`` if it has a state of its own. That state
@@ -79,7 +79,7 @@ class Wrapper(Optimizer):
     SALR's may, since SALR takes gradients at the parameters. The others take the base's gradient elsewhere.
     """
     starts_elsewhere = False
-    """Whether the first gradient of an iteration is not that at the parameters."""
+    """Whether the first gradient is taken elsewhere than at the present parameters."""
     adds_accumulated = True
     """Whether gradients from before the step can be added to the one that the base steps with."""
 
@@ -166,6 +166,13 @@ class Wrapper(Optimizer):
         """Add a group to the base."""
         self.base.add_param_group(param_group)
         self._side = SideState(self.parameters, self.modules)
+
+    @on_the_optimizer
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Clear the gradients of all parameters, as any optimizer does."""
+        super().zero_grad(set_to_none)
+        if not set_to_none:
+            leave_gradients(self.parameters)  # zeros are nothing that has been accumulated
 
     @_disable_dynamo  # a graph that contains the step breaks here
     def step(  # type: ignore[override]
@@ -267,9 +274,11 @@ class Wrapper(Optimizer):
 
         A batch skipped by None has no gradients at all.
         """
-        taken = any(parameter.grad is not None for parameter in self.parameters)
-        if nothing.loss is not None or accumulated or taken:
+        if nothing.loss is not None or accumulated or self._has_gradients():
             self._warn_once(f"a plain step of the base has been taken, for {nothing}")
+
+    def _has_gradients(self) -> bool:
+        return any(parameter.grad is not None for parameter in self.parameters)
 
     def _warn_once(self, message: str) -> None:
         if message not in self._warned:
@@ -300,6 +309,11 @@ class Wrapper(Optimizer):
     def _load_own_state(self, state: dict[str, Any]) -> None:
         """Take in an own state. Raise if it is damaged."""
 
+    def _split_state(self, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the wrapper's own state and the base's. Raise ValueError for another composition's."""
+        bases = [type(base).__name__ for base in self._bases()]
+        return split_own(state, type(self).__name__, bases, names_of(Wrapper))
+
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state, with the wrapper's own in its first parameter group.
 
@@ -323,8 +337,7 @@ class Wrapper(Optimizer):
         state = dict(state_dict)
         for before in self._optimizer_load_state_dict_pre_hooks.values():
             state = before(self, state) or state
-        bases = [type(base).__name__ for base in self._bases()]
-        own, rest = split_own(state, type(self).__name__, bases, names_of(Wrapper))
+        own, rest = self._split_state(state)
         attributes = self._own_attributes()
         try:
             with refusing_damage(type(self).__name__):

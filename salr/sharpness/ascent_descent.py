@@ -44,6 +44,11 @@ class AscentDescent(Measure):
         self.gamma, self.descent_steps, self.ascent_steps = gamma, descent_steps, ascent_steps
 
     @property
+    def symmetric(self) -> bool:  # type: ignore[override]
+        """Whether there are as many steps up as down."""
+        return self.descent_steps == self.ascent_steps
+
+    @property
     def cost(self) -> MeasurementCost:
         return ascent_descent_cost(self.descent_steps, self.ascent_steps)
 

@@ -30,6 +30,8 @@ class GradientNorm(Measure):
         10.0
     """
 
+    symmetric = True
+
     @property
     def cost(self) -> MeasurementCost:
         return GRADIENT_NORM

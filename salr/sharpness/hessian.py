@@ -13,8 +13,7 @@ from torch.overrides import TorchFunctionMode
 from salr.checks import check_count, check_positive
 from salr.closures.evaluation import Closure
 from salr.closures.side_state import SideState
-from salr.closures.snapshot import Spot
-from salr.closures.vectors import default_generator, flatten, normal, trainable, unflatten
+from salr.closures.vectors import default_generator, flatten, normal, trainable, unflatten, values_kept
 from salr.sharpness.dataset_loss import DatasetLoss
 
 
@@ -178,12 +177,12 @@ class _HessianProduct:
         total = torch.zeros_like(self.like)
         # Of attention's implementations in torch, only this one has a second derivative.
         with (
-            self._side.kept() as before,
+            self._side.kept(),
+            values_kept(self._parameters),
             torch.enable_grad(),
             _BackwardRefused(),
             sdpa_kernel(SDPBackend.MATH),
         ):
-            before.add_values(Spot(parameter) for parameter in self._parameters)
             for loss in self._terms():
                 total += self._product(loss, vector)
         return total

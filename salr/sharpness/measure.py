@@ -3,15 +3,14 @@
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from salr.closures.evaluation import Closure, Evaluation
 from salr.closures.side_state import SideState
-from salr.closures.snapshot import Spot
-from salr.closures.vectors import total_norm, trainable
+from salr.closures.vectors import total_norm, trainable, values_kept
 from salr.costs import MeasurementCost
 
 
@@ -43,6 +42,9 @@ class Measure(ABC):
         >>> float(LargestSlope()(lambda: x.square().sum(), [x]))
         8.0
     """
+
+    symmetric = False
+    """Whether f and −f have the same sharpness, so that it also serves an optimizer that maximises."""
 
     @property
     @abstractmethod
@@ -101,15 +103,17 @@ class Measure(ABC):
         side = SideState(trained) if side is None else side
         evaluation = Evaluation(closure, trained, side=side)
         evaluation.measures_only = True
-        with side.kept() as before:
-            # A forward pass may change parameters, too (an embedding with max_norm).
-            before.add_values(Spot(parameter) for parameter in trained if not is_lazy(parameter))
+        with side.kept(), values_kept(trained):
             return self.measure(evaluation, shared_noise)
 
     def __repr__(self) -> str:
+        values = ", ".join(f"{name}={value!r}" for name, value in self.options().items())
+        return f"{type(self).__name__}({values})"
+
+    def options(self) -> dict[str, Any]:
+        """Return the constructor's arguments that are attributes of the same name."""
         names = inspect.signature(type(self)).parameters
-        values = [f"{name}={vars(self)[name]!r}" for name in names if name in vars(self)]
-        return f"{type(self).__name__}({', '.join(values)})"
+        return {name: vars(self)[name] for name in names if name in vars(self)}
 
     def state_dict(self, parameters: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         """Return the tensors that the next measurement depends on: for each name, one for each parameter.

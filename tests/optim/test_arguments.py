@@ -10,9 +10,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD, Adafactor, Optimizer
 
 from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut, Wrapper
+from salr.sharpness import (
+    AscentDescent,
+    DirectionalCurvature,
+    GradientNorm,
+    Measure,
+    ReleasedMeasure,
+    SAMSharpness,
+    TopEigenvalue,
+)
 
 
 def base() -> Optimizer:
@@ -112,3 +121,35 @@ def test_only_salr_goes_around_another_wrapper_and_not_around_itself(
             outer(LocalEntropy(base()))
     with pytest.raises(TypeError, match=r"got list; expected a torch\.optim\.Optimizer to wrap"):
         outer([nn.Parameter(torch.ones(1))])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        AscentDescent(ascent_steps=3),
+        DirectionalCurvature(),
+        SAMSharpness(),
+        TopEigenvalue(),
+        ReleasedMeasure(),
+    ],
+)
+def test_a_measure_of_what_is_minimised_is_refused_for_what_is_maximised(measure: Measure) -> None:
+    with pytest.raises(ValueError, match=r"\Amaximize=True with \w+\(.*expected a base that minimises"):
+        SALR(SGD([nn.Parameter(torch.ones(1))], lr=0.1, maximize=True), measure)
+
+
+@pytest.mark.parametrize("measure", [AscentDescent(0.05), GradientNorm()])
+def test_a_symmetric_measure_is_the_same_for_the_negative_loss(measure: Measure) -> None:
+    x = torch.tensor([0.7, -0.4], dtype=torch.float64, requires_grad=True)
+
+    def loss() -> torch.Tensor:
+        return x.pow(4).sum() + x.prod()
+
+    assert measure.symmetric
+    torch.testing.assert_close(measure(loss, [x]), measure(lambda: -loss(), [x]))
+    SALR(SGD([x], lr=0.1, maximize=True), measure)
+
+
+def test_a_base_that_bounds_its_rate_by_itself_is_named() -> None:
+    with pytest.warns(UserWarning, match=r"\AAdafactor steps at the smaller of lr and 1/√t"):
+        SALR(Adafactor([nn.Parameter(torch.ones(1))], lr=1.0))

@@ -165,3 +165,48 @@ def test_statistics_come_out_as_they_were_when_a_batch_fails() -> None:
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         recompute_batch_statistics(model, torch.randn(9, 3).split(4))
     assert all(torch.equal(a, b) for a, b in zip(model.buffers(), before, strict=True))
+
+
+def test_without_a_batch_the_statistics_stay_and_it_is_said() -> None:
+    layer = nn.BatchNorm1d(1)
+    batches = iter([torch.tensor([[1.0], [3.0]])])
+    recompute_batch_statistics(layer, batches)
+    with pytest.raises(ValueError, match=r"\Abatches holds no batch; expected at least one.*\Z"):
+        recompute_batch_statistics(layer, batches)  # it has been read
+    assert float(layer.running_mean) == 2
+    assert int(layer.num_batches_tracked) == 1
+
+
+def test_a_layer_that_no_batch_reaches_keeps_its_statistics() -> None:
+    model = nn.ModuleDict({"used": nn.BatchNorm1d(1), "other": nn.BatchNorm1d(1)})
+    other = model["other"]
+    other(torch.tensor([[1.0], [3.0]]))
+    before = [buffer.clone() for buffer in other.buffers()]
+    recompute_batch_statistics(
+        model, [torch.tensor([[4.0], [6.0]])], lambda model, batch: model["used"](batch)
+    )
+    assert float(model["used"].running_mean) == 5
+    assert all(torch.equal(a, b) for a, b in zip(before, other.buffers(), strict=True))
+
+
+def test_a_buffer_that_modules_share_stays_shared() -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Linear(1, 1), nn.Linear(1, 1)
+            self.a.register_buffer("count", torch.zeros(1))
+            self.b.register_buffer("count", self.a.count)
+
+    average = WeightAverage(Two())
+    average.update()
+    average.model.a.count.add_(1)
+    assert float(average.model.b.count) == 1
+    assert float(average._source.a.count) == 0
+
+
+def test_a_loaded_mean_is_where_its_parameter_is() -> None:
+    state = WeightAverage(nn.Linear(2, 1, dtype=torch.bfloat16, device="cpu")).state_dict()
+    average = WeightAverage(nn.Linear(2, 1, dtype=torch.bfloat16, device="meta"))
+    average.load_state_dict(state)
+    assert {mean.device.type for mean in average._precise.values()} == {"meta"}
+    average.update()

@@ -270,3 +270,24 @@ def test_sam_in_two_phases_says_what_is_out_of_order() -> None:
         optimizer.first_step()
     with pytest.raises(RuntimeError, match=r"second_step\(\) follows first_step\(\)"):
         optimizer.second_step()
+
+
+@pytest.mark.parametrize("method", ["salr, gradient norm", "sam", "local_entropy"])
+def test_gradients_that_are_zeroed_in_place_are_not_accumulated_ones(method: str) -> None:
+    ends, counts = [], []
+    for zeroed in (False, True):
+        problem, backward = Problem(noise=False), []
+        problem.parameters[0].register_hook(lambda _, backward=backward: backward.append(1))
+        optimizer = build(method, problem)
+        torch.manual_seed(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for _ in range(4):
+                if zeroed:
+                    optimizer.zero_grad(set_to_none=False)
+                optimizer.step(problem.loss, problem.advance)
+                problem.advance()
+        ends.append(problem.values())
+        counts.append(len(backward))
+    assert same(*ends)
+    assert counts[0] == counts[1]

@@ -269,3 +269,61 @@ def test_parameters_and_gradients_may_lie_in_memory_as_they_like(
         LocalEntropy(SGD([parameter], lr=1.0), noise=0.0).step(loss)
     torch.testing.assert_close(weight, plain)
     assert between is None or torch.equal(between, weight._base)
+
+
+def test_a_parameter_that_only_a_later_batch_uses_moves_as_one_with_zero_gradients_before() -> None:
+    """Its gradient there is not the step of the base, whose rate is 1."""
+    ends = []
+    for touched in (False, True):
+        used, later, never = one(), one(), one()
+        batches = iter(range(10))
+
+        def closure(
+            used: Tensor = used, later: Tensor = later, batches: object = batches, touched: bool = touched
+        ) -> Tensor:
+            loss = used.square()
+            if next(batches) % 5:  # type: ignore[call-overload]
+                return loss + later.square()
+            return loss + 0 * later if touched else loss
+
+        optimizer = LocalEntropy(SGD([used, later, never], lr=1.0), steps=5, noise=0.0)
+        for _ in range(2):
+            optimizer.step(closure)
+        assert never.grad is None
+        assert float(never.detach()) == 1
+        ends.append([float(each.detach()) for each in (used, later)])
+    assert ends[0] == pytest.approx(ends[1], rel=1e-12)
+    assert 0 < ends[0][1] < 1
+
+
+@pytest.mark.parametrize("skipped", [1, 3])
+def test_an_inner_batch_that_is_skipped_leaves_out_its_step_only(skipped: int) -> None:
+    weight, batches = one(), iter(range(5))
+
+    def closure() -> Tensor | None:
+        return None if next(batches) == skipped else weight.square()
+
+    optimizer = LocalEntropy(SGD([weight], lr=1.0), steps=5, inner_lr=0.2, noise=0.0)
+    optimizer.step(closure)  # type: ignore[arg-type]
+    shorter = one()
+    plain = LocalEntropy(SGD([shorter], lr=1.0), steps=4, inner_lr=0.2, noise=0.0)
+    plain.step(lambda: shorter.square())
+    assert float(weight.detach()) == pytest.approx(float(shorter.detach()), rel=1e-12)
+    assert optimizer.current_scope == pytest.approx(0.03 * 1.001)
+
+
+def test_an_inner_batch_without_a_graph_is_left_out_with_a_warning() -> None:
+    weight, batches = one(), iter(range(5))
+
+    def closure() -> Tensor:
+        return weight.square().detach() if next(batches) == 2 else weight.square()
+
+    optimizer = LocalEntropy(SGD([weight], lr=1.0), noise=0.0)
+    with pytest.warns(UserWarning, match="an inner step has been left out, for the closure returned a loss"):
+        optimizer.step(closure)
+
+
+def test_a_skipped_iteration_does_not_grow_the_scope() -> None:
+    optimizer = LocalEntropy(SGD([one()], lr=1.0))
+    optimizer.step(lambda: None)  # type: ignore[arg-type, return-value]
+    assert optimizer.current_scope == pytest.approx(0.03)

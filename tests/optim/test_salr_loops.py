@@ -3,12 +3,13 @@
 import io
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed import checkpoint
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
@@ -431,3 +432,43 @@ def test_what_is_no_measure_is_refused() -> None:
         SALR(base, 0.002)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="gamma"):
         SALR(base, gamma=0.002)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("tensor", [False, True])
+def test_a_rate_that_the_base_changes_in_its_step_stays_changed(tensor: bool) -> None:
+    class Decaying(SGD):
+        def step(self, closure=None):  # type: ignore[no-untyped-def, override]
+            loss = super().step(closure)
+            for group in self.param_groups:
+                group["lr"] = group["lr"] * 0.5
+            return loss
+
+    problem = Problem(noise=False)
+    rate = torch.tensor(0.1, dtype=torch.float64) if tensor else 0.1
+    optimizer = SALR(Decaying(problem.parameters, lr=rate), GradientNorm(), interval=1)
+    problem.train(optimizer, 4)
+    assert float(optimizer.lr_factor) != 1
+    assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.1 / 2**4)
+
+
+def test_a_clipped_batch_that_is_skipped_is_skipped() -> None:
+    problem = Problem(noise=False)
+    optimizer = SALR(SGD(problem.parameters, lr=0.1), GradientNorm())
+    before = problem.values()
+    assert optimizer.step(Clipped(lambda: None, problem.parameters, lambda _: None)) is None  # type: ignore[arg-type, return-value]
+    assert same(problem.values(), before)
+    assert optimizer.measurement_due
+
+
+def test_a_cached_parametrization_is_computed_anew_where_the_parameters_have_moved() -> None:
+    values = []
+    for cached in (False, True):
+        torch.manual_seed(0)
+        layer = nn.utils.parametrizations.weight_norm(nn.Linear(3, 2, dtype=torch.float64))
+        inputs = torch.randn(5, 3, dtype=torch.float64)
+        optimizer = SALR(SGD(layer.parameters(), lr=0.1), SAMSharpness(0.1), interval=1)
+        with nn.utils.parametrize.cached() if cached else nullcontext():
+            for _ in range(2):
+                optimizer.step(lambda layer=layer, inputs=inputs: layer(inputs).square().mean())
+        values.append(float(optimizer.last_sharpness))
+    assert values[0] == values[1]

@@ -14,7 +14,7 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 from torch.optim import SGD, Adam, Optimizer
 
 from salr.optim import SALR, SAM, LocalEntropy, SmoothOut, Wrapper
-from salr.sharpness import AscentDescent, GradientNorm
+from salr.sharpness import AscentDescent, GradientNorm, TopEigenvalue
 from tests.helpers.devices import random_state, set_random_state
 from tests.helpers.optim import METHODS, Problem, build, equal, same
 
@@ -333,3 +333,34 @@ def test_another_packages_form_is_answered() -> None:
             match=r"\ASAM got \w+; expected a torch\.optim\.Optimizer to wrap, as in SAM\(torch.*\Z",
         ):
             call()
+
+
+@pytest.mark.parametrize("before", [AscentDescent(0.1), AscentDescent(0.001, ascent_steps=4)])
+def test_a_state_of_the_same_measure_with_other_values_is_refused(before: AscentDescent) -> None:
+    """Its measurements are on another scale, and one median would hold both."""
+    problem = Problem()
+    optimizer = SALR(SGD(problem.parameters, lr=0.1), before)
+    problem.train(optimizer, 2)
+    other = SALR(SGD(problem.parameters, lr=0.3), AscentDescent(0.001))
+    name, value = ("gamma", 0.1) if before.gamma == 0.1 else ("ascent_steps", 4)
+    with pytest.raises(ValueError, match=rf"it is of AscentDescent with {name} = {value}; expected "):
+        other.load_state_dict(optimizer.state_dict())
+    assert other.param_groups[0]["lr"] == 0.3
+    state = optimizer.state_dict()
+    del state["param_groups"][0]["SALR"]["measure_options"]  # as earlier versions saved
+    other.load_state_dict(state)
+    assert float(other.last_sharpness) == float(optimizer.last_sharpness)
+
+
+def test_a_damaged_tensor_of_the_measure_is_refused_and_nothing_changes() -> None:
+    problem = Problem(noise=False)
+    optimizer = SALR(SGD(problem.parameters, lr=0.1), TopEigenvalue())
+    problem.train(optimizer, 3)
+    state = optimizer.state_dict()
+    state["state"] = {index: dict(entry) for index, entry in state["state"].items()}
+    state["state"][0]["SALR.direction"] = "lost"
+    other = SALR(SGD(problem.parameters, lr=0.7), TopEigenvalue())
+    before = repr(other.state_dict())
+    with pytest.raises(ValueError, match=r"\Athe state of SALR is damaged"):
+        other.load_state_dict(state)
+    assert repr(other.state_dict()) == before

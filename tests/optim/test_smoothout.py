@@ -80,3 +80,27 @@ def test_the_noise_of_a_scalar_is_in_proportion_to_it() -> None:
 
     optimizer.step(closure)
     assert seen[-1] == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize("adaptive", [False, True])
+def test_what_the_forward_pass_does_to_a_parameter_is_kept(adaptive: bool) -> None:
+    """An embedding's max_norm shortens its rows when they are looked up."""
+    ends = []
+    for smooth in (False, True):
+        table = nn.Embedding(3, 4, max_norm=1.0, dtype=torch.float64)
+        with torch.no_grad():
+            table.weight.fill_(3.0)
+        base: SGD | SmoothOut = SGD(table.parameters(), lr=0.1)
+        optimizer = SmoothOut(base, 1e-9, adaptive) if smooth else base
+        for row in range(3):
+
+            def closure(row: int = row, table: nn.Embedding = table, optimizer: object = optimizer) -> Tensor:
+                optimizer.zero_grad()  # type: ignore[attr-defined]
+                loss = table(torch.tensor([row])).sum()
+                loss.backward()
+                return loss
+
+            optimizer.step(closure)
+        ends.append(table.weight.detach().clone())
+    torch.testing.assert_close(*ends, rtol=1e-7, atol=1e-7)
+    assert float(ends[0].norm(dim=1).max()) < 3
