@@ -52,11 +52,12 @@ class SweepRequest:
         return [word for word in self.override if not is_launching(word)]
 
     def check_launching(self) -> None:
-        """Raise ConfigError if the launcher's own overrides are not allowed."""
+        """Raise ConfigError if what is only for a launcher is not allowed, or if there is none."""
         check_overrides(self.launching)
-        if self.launching and self.launcher == "local":
+        jobs = [f"--jobs {self.jobs}"] if self.jobs != MOST_JOBS and not self.plan else []
+        if (given := [*self.launching, *jobs]) and self.launcher == "local":
             needed = f"expected --launcher {' or '.join(LAUNCHERS)} with it"
-            raise ConfigError(f"{self.launching[0]}: only for a launcher; {needed}")
+            raise ConfigError(f"{given[0]}: only for a launcher; {needed}")
 
     def check_launcher(self) -> None:
         """Raise ConfigError if this machine lacks what the launcher needs."""

@@ -123,9 +123,10 @@ class Study:
 
     def varied(self) -> list[str]:
         """Return the options that differ between the study's cells."""
-        parts = (self.plan.search, *self.plan.methods.values(), *self.plan.parts.values())
-        words = [word.split("=")[0] for part in parts for word in shlex.split(part.words)]
-        scaled = [name for method in self.plan.methods.values() for name in method.scaled]
+        methods, parts = self.plan.methods.values(), self.plan.parts.values()
+        lists = [self.plan.search.words, *(each.words for each in methods), *(each.words for each in parts)]
+        words = [word.split("=")[0] for each in lists for word in shlex.split(each)]
+        scaled = [name for method in methods for name in method.scaled]
         return list(dict.fromkeys(["seeds", *RATES, *BUDGETS, *words, *scaled]))
 
     def search_cells(self) -> list[StudyCell]:

@@ -22,6 +22,8 @@ WRONG = {
     "table.py 9 --override optimizer.base.lr=0": ("optimizer.base.lr = 0", "> 0"),
     "table.py 9 --override seeds": ("'seeds'", "name=value"),
     "table.py 9 --override hydra.launcher.partition=fast": ("--launcher slurm or ray",),
+    "table.py 9 --jobs 4": ("--jobs 4: only for a launcher", "--launcher slurm or ray"),
+    "study.py --jobs 4": ("--jobs 4: only for a launcher", "--launcher slurm or ray"),
     "table.py 9 --preset smoke --seeds 1 --override trainer.device=cuda:99": (
         "cuda:99",
         "expected auto or cpu",
