@@ -51,3 +51,14 @@ def test_a_run_is_tagged_by_every_table_that_shows_it() -> None:
     assert tags(2, "paper")["allcnn_bn", "sgd"] == ["mine", "table2", "table4"]
     assert tags(4, "paper")["allcnn_bn", "sgd"] == ["mine", "table2", "table4"]
     assert tags(8, "short")["resnet56", "sgd"] == ["mine", "table8-short"]
+
+
+def test_no_rate_decays_in_a_short_run() -> None:
+    """As the documentation of the presets says."""
+    cells = [cell.config for table in cells_of_tables(TABLES, "short", []).values() for cell in table]
+    decaying = [
+        (cell.epochs, cell.optimizer.schedule) for cell in cells if cell.optimizer.schedule is not None
+    ]
+    assert len(decaying) > 10
+    for epochs, schedule in decaying:
+        assert epochs <= min([schedule.start] if schedule.milestones is None else schedule.milestones)
