@@ -39,9 +39,11 @@ NOTES = (
     "rate is 0.1.",
     "Mean (sample standard deviation) over n seeds, at the last epoch of every run. No run is left out. "
     "Differences are paired over seeds. Each table's p-values are corrected by Holm's method over all its "
-    "planned comparisons, measured or not; “corrected” is the interval at that level.",
-    "Equivalent: two one-sided tests, with the margin in brackets. Undecided: neither; the number of seeds "
-    "would decide it with probability 80 % at the measured deviation.",
+    "planned comparisons, measured or not; “corrected” is the interval at 95 % for all of them at once "
+    "(Bonferroni). It is wider than Holm's test needs, so it may include 0 although p (Holm) is below 5 %.",
+    "Equivalent: two one-sided tests, with the margin in brackets. Undecided: neither; that number of seeds "
+    "would decide it, one way or the other, with probability 80 % if the measured difference and deviation "
+    "are the true ones.",
 )
 
 
@@ -195,7 +197,7 @@ def _table(name: str, title: str, lines: Sequence[Line], study: Study) -> Sheet:
 
 
 def _texts(row: Row, study: Study) -> tuple[str, ...]:
-    edge = "*" if row.part == FULL and row.rate is not None and study.at_edge(row.method) else ""
+    edge = "*" if row.part == FULL and _at_edge(row, study) else ""
     calls = row.cell.mean_of("gradient_calls")
     return (
         row.name,
@@ -211,6 +213,13 @@ def _accuracy(cell: Cell) -> str:
     return "not measured" if text == "missing" else text
 
 
+def _at_edge(row: Row, study: Study) -> bool:
+    """Whether a row's rate is what its method's search has chosen, and the smallest or the largest."""
+    asked = study.plan.parts[row.part]
+    chosen = row.rate is not None and asked.factor_of is None and asked.times == 1
+    return chosen and study.at_edge(row.method)
+
+
 def _csv_row(row: Row, each: Comparison | None, study: Study) -> dict[str, object]:
     cell, nan = row.cell, math.nan
     values: dict[str, object] = {
@@ -218,7 +227,7 @@ def _csv_row(row: Row, each: Comparison | None, study: Study) -> dict[str, objec
         "part": row.part,
         "method": row.method,
         "rate": nan if row.rate is None else row.rate,
-        "at_edge": row.rate is not None and study.at_edge(row.method),
+        "at_edge": _at_edge(row, study),
         "mean": cell.estimate.mean,
         "std": cell.estimate.std,
         "n": cell.estimate.n,
@@ -249,8 +258,6 @@ def _rates(study: Study) -> Sheet:
         best, points = study.best_rate(method), _points(study, method)
         text = [name_of(method)]
         for point in points:
-            runs = records_of(study.search_cell(method, point.rate).config)
-            diverged = sum(run.state() is State.DIVERGED for run in runs)
             rows.append(
                 {
                     "method": method,
@@ -259,12 +266,12 @@ def _rates(study: Study) -> Sheet:
                     "lowest": min(point.values, default=math.nan),
                     "highest": max(point.values, default=math.nan),
                     "n": len(point.values),
-                    "diverged": diverged,
+                    "diverged": point.diverged,
                     "chosen": point.rate == best,
                 }
             )
             parts = [f"{point.mean:.2f} n={len(point.values)}"] if point.values else []
-            parts += [f"{diverged} diverged"] if diverged else []
+            parts += [f"{point.diverged} diverged"] if point.diverged else []
             text.append((" ".join(parts) or "not measured") + (" ←" if point.rate == best else ""))
         texts.append(tuple(text))
     head = ("method", *(f"η0 = {rate:g}" for rate in rates))
@@ -273,12 +280,18 @@ def _rates(study: Study) -> Sheet:
 
 
 def _points(study: Study, method: str) -> list[Point]:
-    """Return the validation accuracies of the finished runs of a method's search."""
+    """Return the validation accuracies of the finished runs of a method's search, and how many diverged."""
     points = []
     for rate in study.plan.search.rates:
         runs = records_of(study.search_cell(method, rate).config)
-        summaries = (run.read_json("summary.json") for run in runs if run.state() is State.FINISHED)
-        points.append(Point(rate, tuple(float(each[METRIC]) for each in summaries if each)))
+        states = [run.state() for run in runs]
+        summaries = (
+            run.read_json("summary.json")
+            for run, state in zip(runs, states, strict=True)
+            if state is State.FINISHED
+        )
+        accuracies = tuple(float(each[METRIC]) for each in summaries if each)
+        points.append(Point(rate, accuracies, states.count(State.DIVERGED)))
     return points
 
 

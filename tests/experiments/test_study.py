@@ -13,10 +13,12 @@ from experiments.cli import ExitCode
 from experiments.records import folder_of, records_of
 from experiments.request import requested
 from experiments.schema import Config, ConfigError, load, plain
+from experiments.study import report
 from experiments.study.cells import FULL, SEARCH, Study, StudyCell
 from experiments.study.report import make_report
 from experiments.study.training import costs
 from salr.records import Run, State, find_runs
+from salr.reporting.sensitivity import Point
 from tests.helpers.commands import run_script
 from tests.helpers.tables import MADE
 
@@ -336,3 +338,37 @@ def test_flatness_is_correlated_with_the_test_error(tmp_path: Path) -> None:
     assert [rows[name]["runs"] for name in rows] == ["6", "0", "6", "6"]
     assert [rows[name]["methods"] for name in rows] == ["3", "0", "3", "3"]
     assert "not measured" in (tmp_path / "study_smoke" / "correlation.md").read_text()
+
+
+def test_a_rate_at_which_one_run_diverged_is_shown_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its other run has a good accuracy, and the rate is not chosen all the same."""
+    drawn: list[dict[str, list[Point]]] = []
+    monkeypatch.setattr(report, "write_sheets", lambda *_: None)
+    monkeypatch.setattr(report, "sensitivity", lambda curves, *_: drawn.append(curves))
+    full = study(tmp_path, "paper")
+    search(full, "sgd", [10.0, 20.0, 30.0, 40.0, 50.0, 99.9])
+    write(records_of(full.search_cell("sgd", 1.0).config)[0], State.DIVERGED)
+    make_report(full, tmp_path)
+    (curves,) = drawn
+    assert full.score("sgd", 1.0) == 0
+    assert curves["sgd"][-2:] == [Point(0.3, (50.0, 50.0)), Point(1.0, (99.9,), diverged=1)]
+
+
+def test_only_a_rate_that_the_search_has_chosen_can_be_at_its_edge(tmp_path: Path) -> None:
+    """SGD's is the smallest one; its rates for SALR's factor and for large batches are other ones."""
+    small = study(tmp_path)
+    search(small, "sgd", [90.0, 80.0])
+    search(small, "sgd_salr", [95.0, 90.0])
+    finish(small, small.cell(FULL, "sgd_salr"), [97.0, 98.0])
+    make_report(small, tmp_path)
+    edges = {
+        (row["part"], row["method"]): (row["rate"], row["at_edge"])
+        for name in ("methods", "fifth", "factor", "batches")
+        for row in table(tmp_path, name).values()
+    }
+    assert edges[FULL, "sgd"] == ("0.03", "True")
+    assert edges["constant_for_salr", "sgd"] == ("0.021", "False")
+    assert edges["batch_1024", "sgd"] == ("0.06", "False")
+    assert edges["constant_for_first_order", "sgd"] == ("", "False")

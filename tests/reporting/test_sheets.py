@@ -7,10 +7,14 @@ import math
 from pathlib import Path
 
 import matplotlib.image
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
+from salr.reporting import sensitivity as pictures
 from salr.reporting.csv_files import mappings_csv
+from salr.reporting.methods import style_of
 from salr.reporting.sensitivity import Point, sensitivity
 from salr.reporting.sheets import Sheet, sheet_markdown, write_sheets
 from salr.reporting.statistics import rank_correlation
@@ -89,6 +93,7 @@ def test_the_picture_of_rates_shows_what_is_measured(tmp_path: Path) -> None:
         ({"sgd": lower}, {"sgd": 0.1}),
         ({"sgd": points, "sam": lower}, {}),
         ({"sgd": [Point(0.1, ())]}, {}),
+        ({"sgd": [Point(0.1, (), 1), Point(1.0, (), 2)]}, {}),
         ({"sgd": points}, {"sgd": 0.1}),
     ]
     pictures = []
@@ -100,3 +105,22 @@ def test_the_picture_of_rates_shows_what_is_measured(tmp_path: Path) -> None:
     *different, again = pictures
     assert np.array_equal(different[0], again)
     assert not any(np.array_equal(a, b) for a, b in itertools.combinations(different, 2))
+
+
+def test_a_rate_at_which_a_run_diverged_is_a_cross_and_no_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the others finished with a good accuracy or not; the line does not pass over it."""
+    kept: list[Figure] = []
+    monkeypatch.setattr(pictures, "save", lambda figure, path: kept.append(figure))
+    points = [Point(0.01, (95.0, 96.0)), Point(0.1, (99.9,), 1), Point(0.3, (), 2), Point(1.0, (90.0, 90.0))]
+    sensitivity({"sgd": points, "sam": [Point(0.1, (), 2)]}, {"sgd": 0.01}, tmp_path / "f.png", "title")
+    axes = kept[0].axes[0]
+    marks = [line for line in axes.get_lines() if line.get_marker() == "x" and len(line.get_xdata())]
+    crosses = {line.get_color(): list(line.get_xdata()) for line in marks}
+    assert crosses == {style_of("sgd").colour: [0.1, 0.3], style_of("sam").colour: [0.1]}
+    errors = {container.get_label(): container.lines[0].get_ydata().tolist() for container in axes.containers}
+    assert errors["SGD"] == pytest.approx([4.5, math.nan, math.nan, 10.0], nan_ok=True)
+    assert "a run diverged" in {text.get_text() for text in axes.get_legend().get_texts()}
+    kept[0].savefig(tmp_path / "f.png")
+    plt.close("all")
