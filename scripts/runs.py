@@ -28,10 +28,14 @@ def main(arguments: list[str]) -> int:
     kind.add_argument("--csv", action="store_true", help="print comma-separated values")
     kind.add_argument("--json", action="store_true", help="print a JSON list")
     chosen = parser.parse_args(arguments)
+    filters: dict[str, str] = {}
     for word in chosen.filters:
-        if "=" not in word:
+        name, equals, value = word.partition("=")
+        if not equals:
             raise ConfigError(f"{word}: expected name=value, such as dataset=mnist")
-    filters = dict(word.split("=", 1) for word in chosen.filters)
+        if name in filters:
+            raise ConfigError(f"{word}: {name} is given twice; expected one value")
+        filters[name] = value
     results = Path(load([f"results={filters.pop('results', 'results')}"]).results)
     if not results.is_dir():
         raise ConfigError(f"results={results}: no such folder")

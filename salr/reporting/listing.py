@@ -1,6 +1,7 @@
 """All cells of a results folder, one line each, with the options in which they differ."""
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pandas
@@ -21,14 +22,15 @@ def matching(runs: pandas.DataFrame, filters: Mapping[str, str]) -> pandas.DataF
     Raises:
         ValueError: if no run has such a column.
     """
-    for name, value in filters.items():
+    any_runs = not runs.empty
+    for name, text in filters.items():
         column = name if name in runs else f"{_CONFIG}{name}"
-        if column not in runs and len(runs):
+        if column in runs:
+            runs = runs[pandas.Series([_is(each, text) for each in runs[column]], runs.index, dtype=bool)]
+        elif any_runs:
             raise ValueError(
                 f"{name}: no run has it; expected dataset, model, optimizer, state, or an option"
             )
-        if column in runs:
-            runs = runs[[_text(each) == value for each in runs[column]]]
     return runs
 
 
@@ -78,6 +80,14 @@ def _measured(runs: pandas.DataFrame) -> dict[str, Any]:
 def _states(states: Iterable[str]) -> str:
     counts = pandas.Series(list(states)).value_counts().sort_index()
     return ", ".join(f"{count} {state}" for state, count in counts.items())
+
+
+def _is(value: object, text: str) -> bool:
+    """Whether a text means this value: numbers may be written in any way, such as 1e-2 for 0.01."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        with suppress(ValueError):
+            return float(text) == value
+    return _text(value) == text
 
 
 def _text(value: object) -> str:

@@ -65,6 +65,40 @@ def test_filters_choose_runs(results: Path, capsys: pytest.CaptureFixture) -> No
     assert listed(capsys, folder, "dataset=cifar10") == []
 
 
+def test_a_filter_that_nothing_matches_leaves_nothing_for_the_next(
+    results: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert listed(capsys, f"results={results}", "dataset=mnsit", "state=finished", "optimizer=sgd") == []
+    assert attempt(lambda: main([f"results={results}", "dataset=mnsit", "optimiser=sgd"])) == 2
+    assert "optimiser: no run has it" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "means"),
+    [("0.1", [97.0]), ("1e-1", [97.0]), ("0.10", [97.0]), ("1e-2", [98.1, 99.0]), ("0.2", []), ("fast", [])],
+)
+def test_numbers_are_compared_as_numbers(
+    text: str, means: list[float], results: Path, capsys: pytest.CaptureFixture
+) -> None:
+    rows = listed(capsys, f"results={results}", f"optimizer.base.lr={text}")
+    assert sorted(row["mean"] for row in rows) == pytest.approx(means)
+
+
+def test_whole_numbers_truth_and_nothing_have_their_texts(
+    results: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Truth is no number, though Python counts with it. Only SALR's runs have a number of SALR's."""
+
+    def found(word: str) -> int:
+        return len(listed(capsys, f"results={results}", word))
+
+    assert found("seed=0") == found("seed=0.0") == 3
+    assert found("dataset.validation=false") == 3
+    assert found("dataset.validation=0") == 0
+    assert found("optimizer.salr.interval=2") == found("optimizer.salr.interval=2.0") == 1
+    assert found("optimizer.salr.interval=null") == 2
+
+
 def test_the_text_and_the_csv_have_the_same_cells(results: Path, capsys: pytest.CaptureFixture) -> None:
     assert main([f"results={results}", "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
@@ -82,6 +116,8 @@ def test_what_cannot_be_listed_is_refused_in_one_line(
         "sgd": "expected name=value",
         f"results={tmp_path / 'nowhere'}": "no such folder",
         f"results={results} optimiser=sgd": "no run has it",
+        f"results={results} dataset=mnist dataset=digits": "dataset is given twice",
+        f"results={results} results={results}": "results is given twice",
     }
     for words, expected in wrong.items():
         assert attempt(lambda words=words: main(words.split())) == 2
