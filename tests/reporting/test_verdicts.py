@@ -210,8 +210,8 @@ def test_the_corrected_interval_is_bonferronis_whatever_is_measured(mean: float,
 
 
 def test_corrected_intervals_hold_at_once() -> None:
-    """Five true differences of 0.5, five seeds each: all intervals include theirs in 95 % of all cases."""
-    gaps = np.random.default_rng(0).normal(0.5, size=(1000, 5, 5))
+    """Five true differences of 1, five seeds each: all intervals include theirs in 95 % of all cases."""
+    gaps = np.random.default_rng(0).normal(1.0, size=(1000, 5, 5))
     covered = 0
     for values in gaps:
         cells, pairs = {}, []
@@ -222,7 +222,7 @@ def test_corrected_intervals_hold_at_once() -> None:
             pairs.append(pair)
         made = compare(cells, [Claim("x", "", "", tuple(pairs))], MARGINS).values()
         intervals = [each.corrected_interval for each in made]
-        covered += all(low <= 0.5 <= high for low, high in intervals)
+        covered += all(low <= 1 <= high for low, high in intervals)
     assert 0.93 < covered / len(gaps) < 0.97
 
 
