@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments.plan import plan
+from experiments.records import folder_of
 from experiments.schema import Cell
 from experiments.schema.compose import load
 from salr.records import Run, load_runs
@@ -62,6 +63,11 @@ def test_a_plan_of_a_thousand_runs_looks_at_each_folder_once(
     asked: list[Path] = []
     state = Run.state
     monkeypatch.setattr(Run, "state", lambda run: asked.append(run.folder) or state(run))
-    (made,) = plan([Cell(load(["seeds=1000", f"results={tmp_path}"]), ())])
+    cell = Cell(load(["seeds=1000", f"results={tmp_path}"]), ())
+    (made,) = plan([cell])
+    assert (made.runs, made.done) == (1000, 0)
+    assert not asked  # nothing of the cell is there
+    folder_of(cell.config).mkdir(parents=True)
+    (made,) = plan([cell])
     assert (made.runs, made.done) == (1000, 0)
     assert len(asked) == len(set(asked)) == 1000
