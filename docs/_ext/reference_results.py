@@ -104,7 +104,8 @@ def found() -> str:
     for row in measured if "differs" in cells[0] else ():
         gap = float(row["mean_minus_published"])
         word = "differs from" if row["differs"] == "True" else "is not told apart from"
-        lines.append(f"- {_named(row)} {word} the published mean: {gap:+.{_digits(row)}f}.")
+        size = f"{gap:+.{_digits(row)}f}{UNITS[row['metric']]}"
+        lines.append(f"- {_named(row)} {word} the published mean: {size}.")
     lines += [f"- {line}" for name in _tables() for line in _differences(name, ", at equal gradient calls")]
     return "\n".join([*lines, *_found_by_the_study()])
 
