@@ -64,14 +64,15 @@ def load_all(choices: Sequence[Choices], overrides: Sequence[str]) -> list[Confi
         for key in zip(groups, chosen, strict=True):
             if key not in nodes:
                 nodes[key] = copy.deepcopy(root[key[0]])
-    configs = []
-    for cell in choices:
+    configs: dict[Choices, Config] = {}
+    # To place a node is to copy it, and the optimizers' are the largest.
+    for cell in sorted(set(choices), key=lambda cell: cell[::-1]):
         for group, name in zip(groups, cell, strict=True):
-            if placed.get(group) != name:  # to place a node is to copy it
+            if placed.get(group) != name:
                 root[group] = nodes[group, name]
                 placed[group] = name
-        configs.append(checked(root))
-    return configs
+        configs[cell] = checked(root)
+    return [configs[cell] for cell in choices]
 
 
 def checked(composed: DictConfig) -> Config:
