@@ -86,7 +86,8 @@ def _differences(table: str, budget: str = "") -> list[str]:
         low, high = sorted((float(row["low_95"]), float(row["high_95"])))
         names = f"{row['network']}{budget}: {name_of(row['method'])} minus {name_of(row['against'])}"
         size = f"{float(row['difference']):+.3g}{units[row['network']]}"
-        outcome = f": {row['outcome']}" if "outcome" in row else ""  # tables of earlier versions do not say
+        corrected = f"p {float(row['p_holm']):.2g}, corrected for all planned comparisons"
+        outcome = f": {row['outcome']} ({corrected})" if "outcome" in row else ""  # earlier tables do not say
         lines.append(f"{names} {size}, 95 % interval {low:+.3g} to {high:+.3g}, {row['n']} seeds{outcome}.")
     return lines
 
