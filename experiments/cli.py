@@ -1,14 +1,12 @@
 """What ``train.py`` and every script share: exit codes, argument parsing, and refusals in one line."""
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterable
 from enum import IntEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from experiments.schema.trainer import DEVICE, DEVICES
 from salr.records import RecordError, RunBusy, State
 
 
@@ -63,13 +61,6 @@ def count(text: str) -> int:
 def seed(text: str) -> int:
     """Parse a whole number ≥ 0, as an argparse type."""
     return _whole(text, 0)
-
-
-def device(text: str) -> str:
-    """Parse the name of a device, as an argparse type."""
-    if re.fullmatch(DEVICE, text) is None:
-        raise argparse.ArgumentTypeError(f"{text}: expected {DEVICES}")
-    return text
 
 
 def _whole(text: str, least: int) -> int:

@@ -1,5 +1,6 @@
 """A finished run's final weights and data, for whatever is measured on them after training."""
 
+import argparse
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -12,12 +13,20 @@ from torch.nn.functional import cross_entropy
 
 from experiments.build import build_parts, device_of, load_data
 from experiments.schema import Config, recorded
+from experiments.schema.trainer import DEVICE, DEVICES
 from salr.records import RecordError, Run, State
 from salr.sharpness import DatasetLoss
 from salr.training.checkpoint import load
 
 Report = Callable[[int, int], None]
 """(pass over the data, batch of that pass): called to show the progress. Pass 0 counts the data."""
+
+
+def device(text: str) -> str:
+    """Parse the name of a device, as an argparse type."""
+    if re.fullmatch(DEVICE, text) is None:
+        raise argparse.ArgumentTypeError(f"{text}: expected {DEVICES}")
+    return text
 
 
 class NotMeasurable(RecordError):

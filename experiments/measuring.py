@@ -2,8 +2,10 @@
 
 import argparse
 import csv
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +102,16 @@ def steps(parts: Parts, seed: int) -> Iterator[Tensor]:
             whole: Any = closure if clip is None else Clipped(closure, parameters, clip)
             yield parts.optimizer.step(whole)
         epoch += 1
+
+
+def train(parts: Parts, seed: int, iterations: int, about: str = "") -> list[float]:
+    """Train for some iterations, say on the way how far it is, and return the loss of each iteration."""
+    losses = []
+    for iteration, loss in enumerate(islice(steps(parts, seed), iterations), 1):
+        losses.append(float(loss))
+        if iteration % max(1, iterations // 10) == 0:
+            print(f"{about}iteration {iteration} of {iterations}, loss {losses[-1]:.4g}", file=sys.stderr)
+    return losses
 
 
 def factors_of(values: np.ndarray) -> list[float]:

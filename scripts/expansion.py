@@ -14,7 +14,6 @@ ratio of Ŝ to its first-order term, as median and 5 % and 95 % quantiles, and t
 factors; over all iterations, and over the first and the last third), and the picture, .png and .pdf.
 """
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from experiments.measuring import (
     check_words,
     configurations,
     factors_of,
-    steps,
+    train,
     write,
 )
 from experiments.schema import Config
@@ -120,16 +119,8 @@ def record(config: Config, gammas: Sequence[float], iterations: int, every: int,
     assert isinstance(followed, AscentDescent)
     recorder = Recorder(followed, [gamma for gamma in gammas if gamma != followed.gamma], every)
     optimizer.sharpness_measure = recorder
-    losses, rate = [], float(optimizer.param_groups[0]["lr"])
-    for iteration, loss in enumerate(steps(parts, seed), 1):
-        losses.append(float(loss))
-        if iteration % max(1, iterations // 10) == 0:
-            print(
-                f"rate {rate:g}: iteration {iteration} of {iterations}, loss {losses[-1]:.4g}",
-                file=sys.stderr,
-            )
-        if iteration == iterations:
-            break
+    rate = float(optimizer.param_groups[0]["lr"])
+    losses = train(parts, seed, iterations, f"rate {rate:g}: ")
     rows = []
     for gamma in sorted({followed.gamma, *gammas}):
         length = (followed.descent_steps + followed.ascent_steps) * gamma

@@ -27,8 +27,8 @@ from matplotlib.colors import LogNorm
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from experiments.cli import ExitCode, Parser, count, device, start
-from experiments.finished import finished_run, open_finished
+from experiments.cli import ExitCode, Parser, count, start
+from experiments.finished import device, finished_run, open_finished
 from salr.records import Run
 from salr.reporting.figures import COLOURS
 from salr.sharpness import filter_normalised_direction, loss_surface

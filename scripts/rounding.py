@@ -12,7 +12,6 @@ how many percent the factor in bfloat16 differs from the one in float32 (mean, s
 over all iterations, and over the first and the last third.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +27,7 @@ from experiments.measuring import (
     check_words,
     configurations,
     factors_of,
-    steps,
+    train,
     write,
 )
 from experiments.schema import Config
@@ -108,11 +107,7 @@ def record(config: Config, iterations: int, every: int, seed: int) -> list[Row]:
     optimizer = parts.optimizer
     assert isinstance(optimizer, SALR)
     both = optimizer.sharpness_measure = InBoth(optimizer.sharpness_measure, parts.task, every)
-    for iteration, loss in enumerate(steps(parts, seed), 1):
-        if iteration % max(1, iterations // 10) == 0:
-            print(f"iteration {iteration} of {iterations}, loss {float(loss):.4g}", file=sys.stderr)
-        if iteration == iterations:
-            break
+    train(parts, seed, iterations)
     places, rounded, exact = (np.array(column) for column in zip(*both.noted, strict=True))
     columns = zip(places, rounded, exact, factors_of(rounded), factors_of(exact), strict=True)
     return [Row(int(place) * optimizer.interval, *values) for place, *values in columns]

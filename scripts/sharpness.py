@@ -13,8 +13,8 @@ measurement failed, 2 not a finished run, 4 another process holds a run, 130 int
 from functools import partial
 from pathlib import Path
 
-from experiments.cli import Parser, attempt, count, device, start, worst
-from experiments.finished import finished_run
+from experiments.cli import Parser, attempt, count, start, worst
+from experiments.finished import device, finished_run
 from experiments.sharpness import MEASURES, measure_and_print
 
 
