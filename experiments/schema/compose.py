@@ -1,6 +1,5 @@
 """From overrides, or from a record, to a checked configuration, or to one line that says what is wrong."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
@@ -46,33 +45,43 @@ def load_all(choices: Sequence[Choices], overrides: Sequence[str]) -> list[Confi
     """Return what :func:`load` gives for each of the choices with the same other overrides, but faster.
 
     Hydra takes a tenth of a second for a cell. The groups of a cell refer to each other only by
-    interpolation, which comes later. So each file is composed once, and cells are made of the groups.
+    interpolation, which comes later. So one composition reads all files, and cells are made of its parts.
 
     Raises:
         ConfigError: as :func:`load`.
     """
-    groups = ("dataset", "model", "optimizer")
-    files = [list(dict.fromkeys(column)) for column in zip(*choices, strict=True)]
-    nodes: dict[tuple[str, str], Any] = {}
-    placed: dict[str, str] = {}
-    root = DictConfig({})
-    # The i-th composition takes the i-th file of each group.
-    for place in range(max(map(len, files), default=0)):
-        chosen = [names[min(place, len(names) - 1)] for names in files]
-        words = [*(f"{group}={name}" for group, name in zip(groups, chosen, strict=True)), *overrides]
-        root = _composed(words)
-        for key in zip(groups, chosen, strict=True):
-            if key not in nodes:
-                nodes[key] = copy.deepcopy(root[key[0]])
+    if not choices:
+        return []
+    words = {cell: [f"{group}={name}" for group, name in zip(GROUPS, cell, strict=False)] for cell in choices}
+    root = _composed([*words[choices[0]], *overrides])
+    try:
+        parts = _parts(choices, overrides)
+    except (HydraException, OmegaConfBaseException, AssertionError):
+        # An override does not fit some of the files. Composed alone, the cell that has them explains it.
+        return [load([*words[cell], *overrides]) for cell in choices]
     configs: dict[Choices, Config] = {}
-    # To place a node is to copy it, and the optimizers' are the largest.
-    for cell in sorted(set(choices), key=lambda cell: cell[::-1]):
-        for group, name in zip(groups, cell, strict=True):
+    placed: dict[str, str] = {}
+    # To place a part is to copy it, and the optimizers' are the largest.
+    for cell in sorted(words, key=lambda cell: cell[::-1]):
+        for group, name in zip(GROUPS, cell, strict=False):
             if placed.get(group) != name:
-                root[group] = nodes[group, name]
+                root[group] = parts[group][name]
                 placed[group] = name
+        _check_milestones(root, overrides)
         configs[cell] = checked(root)
     return [configs[cell] for cell in choices]
+
+
+def _parts(choices: Sequence[Choices], overrides: Sequence[str]) -> DictConfig:
+    """Compose all files that the cells choose: ``parts.optimizer.sgd_salr``, with the values that are set."""
+    files = [list(dict.fromkeys(column)) for column in zip(*choices, strict=True)]
+    chosen = dict(zip(GROUPS, files, strict=False))
+    words = [f"+{group}@{group}.{name}={name}" for group, names in chosen.items() for name in names]
+    for override in parse(overrides):
+        group, dot, key = override.input_line.partition(".")
+        if dot and group in chosen:
+            words += [f"{group}.{name}.{key}" for name in chosen[group]]
+    return _compose(words, "parts")
 
 
 def checked(composed: DictConfig) -> Config:
@@ -167,9 +176,9 @@ def _check_milestones(composed: DictConfig, overrides: Sequence[str]) -> None:
                 raise ConfigError(f"{line}; expected no {name} with them")
 
 
-def _compose(overrides: Sequence[str]) -> DictConfig:
+def _compose(overrides: Sequence[str], root: str = "config") -> DictConfig:
     without = (f"~hydra/{part}" for part in HYDRAS_OWN)
-    return compose("config", [*(override.input_line for override in parse(overrides)), *without])
+    return compose(root, [*(override.input_line for override in parse(overrides)), *without])
 
 
 def _explain(error: BaseException, overrides: Sequence[str]) -> str:

@@ -78,10 +78,20 @@ class Cell:
         return [*self.overrides, *tagged, *chosen]
 
 
+@dataclass
+class Parts:
+    """Files of the groups by name, to compose those of several cells at once."""
+
+    dataset: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+    optimizer: dict[str, OptimizerConfig] = field(default_factory=dict)
+
+
 def register() -> None:
     """Make the types known to Hydra, which merges the files of ``configs/`` into them."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
+    store.store(name="parts", node=Parts)
     dataset.register(store)
     model.register(store)
 

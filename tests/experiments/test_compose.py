@@ -17,8 +17,20 @@ CELLS: list[Choices] = [
 ]
 
 
-def test_they_are_the_same() -> None:
-    shared = ["seeds=3", "trainer.precision=bf16", "results=~/x"]
+@pytest.mark.parametrize(
+    "shared",
+    [
+        ["seeds=3", "trainer.precision=bf16", "results=~/x"],
+        [
+            "optimizer.base.lr=0.5",
+            "optimizer.base.weight_decay=${dataset.recipe.sgd_lr}",
+            "dataset.batch_size=7",
+        ],
+        ["optimizer.base={lr:0.5,weight_decay:0.1}", "dataset.root=a=b, c"],
+        ["tracker=wandb", "tracker.project=x"],
+    ],
+)
+def test_they_are_the_same(shared: list[str]) -> None:
     for cell, config in zip(CELLS, load_all(CELLS, shared), strict=True):
         dataset, model, optimizer = cell
         assert config == load([f"dataset={dataset}", f"model={model}", f"optimizer={optimizer}", *shared])
@@ -30,8 +42,19 @@ def test_no_cells_are_none() -> None:
 
 @pytest.mark.parametrize(
     ("overrides", "words"),
-    [(["trainer.epochs=0"], "trainer.epochs = 0"), (["optimizer.salr.gamma=1"], "no optimizer.salr part")],
+    [
+        (["trainer.epochs=0"], "trainer.epochs = 0"),
+        (["optimizer.salr.gamma=1"], "no optimizer.salr part"),
+        (["optimizer.base.lr=high"], "optimizer.base.lr: Value 'high'"),
+        (["optimizer.x=1"], "optimizer has no 'x'"),
+    ],
 )
 def test_they_are_refused_as_one_is(overrides: list[str], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load_all(CELLS, overrides)
+
+
+def test_milestones_are_checked_in_each_cell() -> None:
+    cells = [("mnist", "lenet", "sgd"), ("cifar10", "resnet44", "ada_smoothout")]
+    with pytest.raises(ConfigError, match="every=3: unused"):
+        load_all(cells, ["optimizer.schedule.every=3"])
