@@ -36,10 +36,11 @@ TRACE = "iterations.json.gz"
 
 
 def export(results: Path, reference: Path) -> list[Run]:
-    """Copy finished runs that the reference folder lacks, or whose sharpness it lacks, and return the copies.
+    """Copy runs that the reference folder lacks, or whose sharpness it lacks, and return the copies.
 
-    A copy has the configuration, the status, the summary, the metrics and the measured sharpness. The first
-    seed of a cell also has its trace of iterations.
+    A run is copied once it has finished or diverged, since a diverged run decides a search as well. A copy has
+    the configuration, the status, the summary, the metrics and the measured sharpness. The first finished seed
+    of a cell also has its trace of iterations.
 
     Raises:
         RecordError: a record cannot be read or written.
@@ -48,11 +49,13 @@ def export(results: Path, reference: Path) -> list[Run]:
     traced = set()
     for run in find_runs(results):
         target = Run(reference, run.dataset, run.model, run.optimizer, run.key, run.seed)
-        if run.state() is not State.FINISHED:
+        state = run.state()
+        if not state.settled:
             continue
-        first = run.cell not in traced
-        traced.add(run.cell)
-        if target.state() is not State.FINISHED:
+        first = state is State.FINISHED and run.cell not in traced
+        if first:
+            traced.add(run.cell)
+        if not target.state().settled:
             _copy(run, target, first)
             copies.append(target)
         elif (measured := run.read_json(SHARPNESS)) not in (None, target.read_json(SHARPNESS)):
@@ -106,7 +109,7 @@ def _copy(run: Run, target: Run, trace: bool) -> None:
         text = json.dumps(plain(_rounded(iterations)))
         atomic.write(target.folder / TRACE, gzip.compress(text.encode(), mtime=0))
     status = run.read_json("status.json") or {}
-    # The status comes last: until then the copy is not a finished run.
+    # The status comes last: until then the copy is not a run that has ended.
     target.write_json("status.json", {name: status[name] for name in status if name not in ("pid", "host")})
 
 

@@ -2,7 +2,7 @@
 """Make the tables, figures and pages of results/reference from the runs that are kept there. Trains nothing.
 
 python scripts/reference.py                  make everything anew; the same runs give the same files
-python scripts/reference.py results          first copy every finished run of this results folder
+python scripts/reference.py results          first copy every run of this folder that has ended
 
 A copy has no weights, hosts, processes and paths. What is kept already is not copied again.
 """

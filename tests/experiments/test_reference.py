@@ -14,6 +14,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+from experiments.cli import ExitCode
 from experiments.records import records_of
 from experiments.reference import TRACE, export, measured_study, measured_tables
 from experiments.schema import recorded
@@ -39,7 +40,7 @@ def texts(run: Run) -> dict[str, str]:
 
 def check_kept(run: Run) -> None:
     """Assert that a record is whole, that its key is its configuration's, and that it names no machine."""
-    assert run.state() is State.FINISHED
+    assert run.state().settled
     config = recorded(run.read_config() or {})
     config.results = str(run.results)
     assert run in records_of(config)  # the key follows from the configuration
@@ -77,6 +78,17 @@ def test_a_copy_has_the_numbers_and_nothing_of_the_machine(tmp_path: Path) -> No
     first.write_json("sharpness.json", {"sam": 0.5, "measured": {}})
     assert export(results, reference) == copies[:1]
     assert copies[0].read_json("sharpness.json") == {"sam": 0.5, "measured": {}}
+    assert export(results, reference) == []
+
+
+def test_a_diverged_run_is_kept_as_it_ends_a_search_and_counts_in_its_cell(tmp_path: Path) -> None:
+    results, reference = tmp_path / "mine", tmp_path / "reference"
+    cell = ["optimizer=sgd", "optimizer.base.lr=1e30", "trainer.epochs=1", "seeds=[1]", "trainer.device=cpu"]
+    assert train([*cell, f"results={results}"]) == ExitCode.DIVERGED
+    (copy,) = export(results, reference)
+    assert copy.state() is State.DIVERGED
+    check_kept(copy)
+    assert texts(copy).keys() == {"config.yaml", "metrics.jsonl", "status.json", "summary.json"}
     assert export(results, reference) == []
 
 
