@@ -79,7 +79,7 @@ format: $(STAMP)  ## sort the imports and format the code
 	$(PY) -m ruff check --select I --fix .
 	$(PY) -m ruff format .
 
-data: $(STAMP)  ## download every data set (into SALR_DATA_DIR, else ./datasets) [ARGS=]
+data: $(STAMP)  ## download every data set (into SALR_DATA_DIR, else ./downloads) [ARGS=]
 	$(PY) scripts/download.py $(ARGS)
 
 tables: $(STAMP)  ## train and print all nine tables; one: make table1 [SEEDS= PRESET= NETWORKS= LAUNCHER= JOBS= ARGS=]

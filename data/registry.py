@@ -65,7 +65,7 @@ def load(
         DataError: The data are missing or damaged.
 
     Example:
-        >>> images = load("digits", "datasets", torch.device("cpu"), batch_size=32)
+        >>> images = load("digits", "downloads", torch.device("cpu"), batch_size=32)
         >>> images.iterations
         44
     """

@@ -16,7 +16,7 @@ from salr.records.sealed import plain
 
 SCRUBBED = {
     "results": "results",
-    "dataset.root": "datasets",
+    "dataset.root": "downloads",
     "trainer.device": "auto",
     "tracker.directory": "results/wandb",
 }
@@ -38,9 +38,9 @@ TRACE = "iterations.json.gz"
 def export(results: Path, reference: Path) -> list[Run]:
     """Copy runs that the reference folder lacks, or whose sharpness it lacks, and return the copies.
 
-    A run is copied once it has finished or diverged, since a diverged run decides a search as well. A copy has
-    the configuration, the status, the summary, the metrics and the measured sharpness. The first finished seed
-    of a cell also has its trace of iterations.
+    A run is copied once it has finished or diverged, since a diverged run decides a search as well. A copy
+    has the configuration, the status, the summary, the metrics and the measured sharpness. The first finished
+    seed of a cell also has its trace of iterations.
 
     Raises:
         RecordError: a record cannot be read or written.

@@ -16,7 +16,7 @@ def main(arguments: list[str]) -> ExitCode:
     parser.add_argument(
         "--root",
         metavar="FOLDER",
-        default=os.environ.get("SALR_DATA_DIR", "datasets"),
+        default=os.environ.get("SALR_DATA_DIR", "downloads"),
         help="the folder of the files (default: %(default)s)",
     )
     options = parser.parse_args(arguments)

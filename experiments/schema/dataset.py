@@ -52,7 +52,7 @@ class DatasetConfig:
 
     name: str = MISSING
     inputs: str = MISSING  # "image" or "tokens"
-    root: str = "${oc.env:SALR_DATA_DIR,datasets}"
+    root: str = "${oc.env:SALR_DATA_DIR,downloads}"
     train_size: int = MISSING
     batch_size: int = MISSING
     budget: int = MISSING  # epochs at one gradient call per iteration
