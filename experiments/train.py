@@ -23,6 +23,7 @@ What often changes:
   trainer.epochs=3         by default the data set's budget over the optimizer's gradient calls per iteration
   trainer.precision=bf16   about twice as fast if the processor has bfloat16 (other numbers: another run)
   trainer.workers=4        seeds in parallel; auto by default
+  trainer.device=cuda:1    or cpu; auto by default, which takes an accelerator if there is one
   results=DIR              the folder of the records (results/)
   preset=short             with experiment=: a tenth of the budget; smoke: one epoch on embedded data
   optimizer.salr.gamma=0.001, dataset.batch_size=64, model.dropout=0.2, ...

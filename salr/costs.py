@@ -28,7 +28,7 @@ class MeasurementCost:
 
     @property
     def needs_evaluation(self) -> bool:
-        """Whether the training gradient is not enough."""
+        """Whether a measurement evaluates the closure beyond the training gradient."""
         return self.gradients + self.losses > 0 or not self.shares_gradient
 
 

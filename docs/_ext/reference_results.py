@@ -45,7 +45,7 @@ def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def results() -> str:
-    """Return every cell that has been measured, beside what the paper prints, and the tested differences."""
+    """Return every cell that has been measured, beside what the paper reports, and the tested differences."""
     parts = [_measured(path.name) for path in sorted((REFERENCE / "tables").glob("table[0-9].csv"))]
     return "\n\n".join(part for part in parts if part)
 
@@ -86,9 +86,10 @@ def _differences(table: str, budget: str = "") -> list[str]:
         low, high = sorted((float(row["low_95"]), float(row["high_95"])))
         names = f"{row['network']}{budget}: {name_of(row['method'])} minus {name_of(row['against'])}"
         size = f"{float(row['difference']):+.3g}{units[row['network']]}"
-        corrected = f"p {float(row['p_holm']):.2g}, corrected for all planned comparisons"
-        outcome = f": {row['outcome']} ({corrected})" if "outcome" in row else ""  # earlier tables do not say
-        lines.append(f"{names} {size}, 95 % interval {low:+.3g} to {high:+.3g}, {row['n']} seeds{outcome}.")
+        interval = f"95 % interval {low:+.3g} to {high:+.3g}, {row['n']} seeds"
+        corrected = f"after correction for all planned comparisons p = {float(row['p_holm']):.2g}"
+        outcome = f"; {corrected}: {row['outcome']}" if "outcome" in row else ""  # earlier tables do not say
+        lines.append(f"{names} is {size} ({interval}){outcome}.")
     return lines
 
 
@@ -104,9 +105,9 @@ def found() -> str:
         )
     for row in measured if "differs" in cells[0] else ():
         gap = float(row["mean_minus_published"])
-        word = "differs from" if row["differs"] == "True" else "is not told apart from"
+        word = "differs" if row["differs"] == "True" else "does not differ significantly"
         size = f"{gap:+.{_digits(row)}f}{UNITS[row['metric']]}"
-        lines.append(f"- {_named(row)} {word} the published mean: {size}.")
+        lines.append(f"- {_named(row)}: the measured mean {word} from the published mean ({size}).")
     lines += [f"- {line}" for name in _tables() for line in _differences(name, ", at equal gradient calls")]
     return "\n".join([*lines, *_found_by_the_study()])
 
@@ -117,7 +118,10 @@ def _found_by_the_study() -> list[str]:
         return []
     methods = rows("study/methods.csv")
     rated = [row["name"] for row in methods if row["rate"]]
-    lines = [f"- The study has chosen the rates of {len(rated)} of {len(methods)} methods."]
+    lines = [
+        "- The study compares the methods, each at its own best learning rate. So far it has chosen "
+        f"{len(rated)} of {len(methods)} rates."
+    ]
     outcomes: dict[str, list[str]] = {}
     for row in methods:
         if row["outcome"] and row["difference"]:
@@ -131,7 +135,7 @@ def _tables() -> list[str]:
 
 
 def _named(row: dict[str, str]) -> str:
-    return f"{row['network']} {name_of(row['method'])}"
+    return f"{row['network']}, {name_of(row['method'])}"
 
 
 def _digits(row: dict[str, str]) -> int:

@@ -60,8 +60,9 @@ class TableRequest(SweepRequest):
             for cell in table
         ]
         networks = set(self.chosen_networks)
-        if unknown := networks - {cell.published.network for cell in cells}:
-            raise ConfigError(f"networks {', '.join(sorted(unknown))}: expected some that the tables have")
+        known = list(dict.fromkeys(cell.published.network for cell in cells))
+        if unknown := networks - set(known):
+            raise ConfigError(f"networks {', '.join(sorted(unknown))}: expected some of {', '.join(known)}")
         return [cell for cell in cells if not networks or cell.published.network in networks]
 
 

@@ -27,15 +27,15 @@ class Evaluation:
     """A closure made uniform.
 
     Calling the object takes the gradient: ``parameter.grad`` is filled and the detached loss returned. A
-    gradient that a measurement has taken at the same parameters is served once, without another evaluation:
-    this is how the gradient of a measurement is also the gradient of the step. What counts as a change of the
-    parameters is what torch counts, and new memory.
+    gradient that a measurement has taken at the same parameters is used once more, without another
+    evaluation: this is how the gradient of a measurement is also the gradient of the step. Parameters count
+    as changed if torch has counted a change of their values, or if they have other memory.
 
     Args:
         closure: return the loss, a tensor of one element. It may call ``backward`` itself: gradients are
             cleared before each call, and taken after it if the closure has not taken them. It may clear and
             accumulate gradients over several micro-batches, and clip them. If only the loss is wanted, it
-            runs without gradients: ``backward`` then does nothing but leave stand-ins.
+            runs without gradients: ``backward`` then leaves only stand-ins.
         parameters: those whose gradients are wanted. Those that do not require one are left out; one that is
             listed twice counts once.
         advance: moves the closure on to its next batch. Only methods that use several batches per iteration

@@ -1,4 +1,4 @@
-"""The loss around the present parameters, as the measures that look about see it."""
+"""The loss around the present parameters, for measures that evaluate it there."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -14,8 +14,9 @@ from salr.closures.vectors import copy_into, flatten, precise, trainable, unflat
 class Neighbourhood:
     """f(θ + offset) and its gradient; the offset is one row for all parameters that require a gradient.
 
-    An evaluation leaves no trace: parameters, gradients, buffers and generators come out bit for bit. Every
-    evaluation sees the same random numbers (dropout masks) and the same buffers, so that f is one function.
+    An evaluation leaves no trace: parameters, gradients, buffers and generators are put back bit for bit.
+    Every evaluation sees the same random numbers (dropout masks) and the same buffers, so that f is one
+    function.
 
     Args:
         closure: returns the loss of the same data whenever it is called; it may call ``backward`` itself.

@@ -21,8 +21,8 @@ from salr.closures.writes import Writes, storages
 class SideState:
     """Everything that an evaluation of a closure changes besides its result.
 
-    An optimizer is handed parameters, not modules. So what may change is found by watching the first
-    evaluation, and one more when a parameter has its first gradient later. Found by itself is:
+    An optimizer receives parameters, not modules. So what may change is found by watching the first
+    evaluation, and one more when a parameter has its first gradient later. This is found by itself:
 
     - the buffers of every module that is called (``module(...)``), and of all its submodules: their values,
       their shapes, and whether a forward pass binds them anew, removes them or registers them;
@@ -34,10 +34,11 @@ class SideState:
     - torch's default generators of the CPU and of the parameters' devices, and every ``torch.Generator`` that
       the watched evaluation draws from.
 
-    Not found is: what a module that is entered only by its ``forward`` binds anew (give it as ``modules``), a
-    tensor that is changed in place for the first time in a later evaluation or is a new one at each step
-    (such as the batch itself), Python numbers and lists, and noise that torch does not own (NumPy's,
-    ``random``'s). Guard these by :attr:`measuring`, or draw such noise before the step, outside the closure.
+    This is not found: what a module that is entered only by its ``forward`` binds anew (give it as
+    ``modules``), a tensor that is changed in place for the first time in a later evaluation or is a new one
+    at each step (such as the batch itself), Python numbers and lists, and noise that torch does not own
+    (NumPy's, ``random``'s). Use :attr:`measuring` for these, or draw such noise before the step, outside the
+    closure.
 
     A buffer that the watched evaluation registers stays registered, with the values that it had then.
 

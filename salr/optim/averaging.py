@@ -1,6 +1,6 @@
 """Stochastic weight averaging (Izmailov and others 2018).
 
-It stands on ``torch.optim.swa_utils`` and adds what that does not have.
+It builds on ``torch.optim.swa_utils`` and adds what is missing there.
 """
 
 import copy
@@ -20,9 +20,9 @@ T = TypeVar("T")
 class WeightAverage:
     """The mean of a model's parameters over the moments at which ``update`` was called.
 
-    The averaged network is ``model``, a copy. Its buffers are those of the last update, and its batch
-    statistics belong to no weights until :func:`recompute_batch_statistics` has taken them; do so before
-    every evaluation. The paper averages from three quarters of the epochs on, once a cycle (appendix D).
+    The averaged network is ``model``, a copy. Its buffers are those of the last update. Its batch statistics
+    do not fit the averaged weights, so call :func:`recompute_batch_statistics` before every evaluation. The
+    paper averages during the last quarter of the epochs, once per cycle (appendix D).
 
     The mean is accumulated in float32 or wider; parameters in half precision are rounded from it.
 
@@ -117,11 +117,11 @@ def recompute_batch_statistics(
     """Replace the running statistics of all batch normalisation by a plain mean over the given batches.
 
     Only the normalising layers are in training mode meanwhile: dropout is off, as it is when the statistics
-    are used (Entropy-SGD's code does the same before each test). Modes and momenta come out as they were. So
-    do the statistics if a batch fails, and those of a layer that no batch reaches.
+    are used (Entropy-SGD's code does the same before each test). Modes and momenta are afterwards as before.
+    If a batch fails, so are the statistics. A layer that no batch reaches keeps its statistics.
 
     Args:
-        model: any. One without batch statistics is left as it is, and no batch is read.
+        model: any model. One without batch statistics is left as it is, and no batch is read.
         batches: whatever ``forward(model, batch)`` takes.
         forward: by default it calls the model with the batch.
 

@@ -27,23 +27,23 @@ FUSED = ("cpu", "cuda")
 
 
 class LocalEntropy(Wrapper):
-    """Hand the base the gradient x − μ of the local entropy instead of the loss's.
+    """Let the base step with x − μ, the gradient of the local entropy, instead of the loss's gradient.
 
     An iteration starts x' and μ at x and takes L Langevin steps, each on its own batch, of size η' =
     ``inner_lr`` along ::
 
         Nesterov momentum of ∇f(x')  −  γ (x − x')  +  ε √(2/η') N(0, 1),
 
-    each followed by μ ← α μ + (1 − α) x' with α = ``averaging``; the momentum starts anew each iteration. The
-    scope γ = ``scope`` (1 + ``scope_growth``)^k grows with the iteration k and draws x' ever closer to x.
+    each followed by μ ← α μ + (1 − α) x' with α = ``averaging``. The momentum starts anew in each iteration.
+    The scope γ = ``scope`` (1 + ``scope_growth``)^k grows with the iteration k and pulls x' closer to x.
 
     ``LocalEntropy(SGD(lr=1))`` is Entropy-SGD: the base's rate multiplies x − μ, and 1 is its authors' value.
     ``LocalEntropy(Adam(...))`` is Entropy-Adam.
 
-    Where the paper and the method's own sources differ, this follows the latter's code: α weighs the old
-    mean, the scope's counter does grow, and the noise has the displacement ε √(2 η') a step. Our own choice:
-    the scope stops growing at ``scope_cap``, 1/η' where none is given, past which the pull throws x' beyond x
-    and in the end the iteration diverges.
+    If the SALR paper and the code of the method's authors differ, this class follows the code: α is the
+    weight of the old mean, the scope grows with the iterations, and the noise moves x' by ε √(2 η') N(0, 1)
+    per step. The bound ``scope_cap`` is our own choice. It is 1/η' by default. With a larger scope, each step
+    moves x' past x, and in the end the iteration diverges.
 
     With ``noise_law="two_point"`` the numbers 1 and −1, each with probability ½, take the place of N(0, 1).
     On a CPU they cost a small part of it. The Euler scheme of a stochastic differential equation has the same

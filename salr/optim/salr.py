@@ -120,7 +120,7 @@ class SALR(Wrapper):
 
     @property
     def last_sharpness(self) -> Tensor:
-        """The newest Ŝ, 0-d, whatever it was; NaN before the first measurement."""
+        """The newest Ŝ, 0-d, valid or not; NaN before the first measurement."""
         return self._sharpness
 
     @property
@@ -145,9 +145,9 @@ class SALR(Wrapper):
     def measure(self, closure: Closure | None = None) -> None:
         """Measure the sharpness for a following ``step()`` without closure, if a measurement is due.
 
-        Parameters, gradients, buffers and random generators come out as they were. If the measure needs no
-        evaluation (``GradientNorm``), ``step()`` takes it from the gradients that are there, and a closure is
-        not evaluated here.
+        Parameters, gradients, buffers and random generators are afterwards as before. If the measure needs no
+        evaluation (``GradientNorm``), a closure is not evaluated here: ``step()`` measures the gradients that
+        are there.
 
         Args:
             closure: return the loss on the current batch. Without one, a measure that needs no evaluation is

@@ -1,4 +1,4 @@
-"""SALR as the authors' released code means it, which is not as the paper writes it."""
+"""SALR as in the authors' released code, which differs from the paper."""
 
 from collections.abc import Iterable
 
@@ -15,11 +15,12 @@ from salr.sharpness import Measure, ReleasedMeasure
 
 
 class ReleasedSALR(SALR):
-    """What differs from :class:`SALR` in the code that the paper's authors released later.
+    """Scale the learning rate as the code does that the paper's authors released later.
 
-    The measurement follows the update, on the same batch, and serves the next iterations. So it cannot share
-    the training gradient: a measured iteration takes 1 + n1 + n2 gradients and a loss. The factor is at most
-    ``max_factor``, and 1 if Ŝ lies between the 49th and the 51st percentile of all measurements.
+    It differs from :class:`SALR` in two points. The measurement follows the update, on the same batch, and
+    serves the next iterations. So it cannot share the training gradient: a measured iteration takes 1 + n1 +
+    n2 gradients and a loss. The factor is at most ``max_factor``, and 1 if Ŝ lies between the 49th and the
+    51st percentile of all measurements. The default measure is also the released code's.
 
     In a loop that calls ``backward`` itself, call ``measure(closure)`` after ``step()``.
 

@@ -46,7 +46,7 @@ class SAM(Wrapper):
         loss_fn(model(images), targets).backward()
         optimizer.second_step()
 
-    There the second pass draws the noise that has been drawn since ``zero_grad()`` (or the last step), so
+    There the second pass repeats the noise that has been drawn since ``zero_grad()`` (or the last step), so
     call it right before the first pass.
 
     Args:

@@ -20,7 +20,7 @@ from salr.optim.stand_in import on_the_optimizer
 
 
 class Wrapper(Optimizer):
-    """An optimizer around another one.
+    """An optimizer that wraps another one, its base.
 
     ``param_groups`` and ``state`` are the base's own objects, so that learning-rate schedulers, ``zero_grad``
     and parameter groups work as on the base itself. ``state_dict`` is the base's, with the wrapper's own
@@ -43,9 +43,9 @@ class Wrapper(Optimizer):
     Gradients that were accumulated before ``step(closure)`` are added to the training gradient, as by a plain
     optimizer, unless the closure clears them; a closure that clips clips their sum. Measurements see only the
     closure's own loss, so a measured step then takes one more gradient. Gradients that the last step has left
-    are cleared, not added. To change them in place, as clipping does, makes them count as accumulated.
+    are cleared, not added. If you change them in place, as clipping does, they count as accumulated.
 
-    A subclass writes ``_gradient(evaluation)`` if it changes the gradient that the base steps with, or
+    A subclass defines ``_gradient(evaluation)`` if it changes the gradient that the base steps with, or
     ``_step(evaluation)``, and ``_own_state``/``_load_own_state`` if it has a state of its own. That state
     must be replaced, never changed in place.
 
@@ -132,9 +132,9 @@ class Wrapper(Optimizer):
 
     @property
     def measuring(self) -> bool:
-        """Whether the closure is being evaluated once more than a plain step would.
+        """Whether the closure is in an evaluation that a plain step would not make.
 
-        Guard by it what must happen once per step, such as a metric or a log::
+        Check it before what must happen only once per step, such as a metric or a log::
 
             def closure():
                 loss = loss_fn(model(images), targets)
@@ -181,10 +181,10 @@ class Wrapper(Optimizer):
         """Take one iteration.
 
         Args:
-            closure: return the loss on the current batch, and on the same one however often it is called. It
-                may call ``backward`` itself (see :class:`salr.closures.Evaluation`). If it returns None or a
-                loss without a graph, the base steps with the gradients that are there, as a plain optimizer
-                does.
+            closure: returns the loss on the current batch. All calls of a step must use the same batch,
+                except those of :class:`LocalEntropy` (see ``advance``). The closure may call ``backward``
+                itself (see :class:`salr.closures.Evaluation`). If it returns None or a loss without a graph,
+                the base steps with the gradients that are there, as a plain optimizer does.
             advance: moves the closure on to its next batch. Methods that take several batches per iteration
                 (:class:`LocalEntropy`) call it between them; without it, a closure that takes its next batch
                 by itself does the same.

@@ -21,7 +21,7 @@ def replace(
 
     Args:
         path: the file. Missing folders are made.
-        write: fills the new version. The stream can be read, too.
+        write: fills the new version. The stream can also be read.
         previous: the old version is kept under this name. After a crash between the two renames, only this
             file exists.
         several: whether several processes may write the file at the same time, as two processes that make the
@@ -30,7 +30,7 @@ def replace(
             killed one left.
 
     Raises:
-        RecordError: the disk refuses. The partial file is removed, and the old version is in place.
+        RecordError: the file cannot be written. The partial file is removed, and the old version is in place.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}" if several else f"{path.name}.partial")
     try:

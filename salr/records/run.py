@@ -99,7 +99,7 @@ class Run:
 
     @property
     def identity(self) -> str:
-        """What a tracker knows the run by, on any machine."""
+        """The name that a tracker uses for the run, the same on every machine."""
         return f"{self.key}-{self.seed}"
 
     @cached_property
@@ -128,7 +128,7 @@ class Run:
             yield
 
     def is_claimed(self) -> bool:
-        """Return whether a live process holds the run. The process that asks counts too."""
+        """Return whether a live process holds the run. The calling process counts too."""
         return claim.is_held(self._lock)
 
     def state(self) -> State:
@@ -235,7 +235,7 @@ class Run:
             write: fills the binary stream that it is given.
 
         Raises:
-            RecordError: the disk is full, say. Both earlier checkpoints are intact.
+            RecordError: the file cannot be written. Both earlier checkpoints are intact.
         """
 
         def write_sealed(stream: BinaryIO) -> None:
@@ -250,8 +250,8 @@ class Run:
         Args:
             read: called only on a file whose checksum holds, first ``checkpoint.pt``, then the one before. If
                 it raises ValueError (another version or configuration) or UnpicklingError, the file is set
-                aside, as a damaged one is. Any other error (out of memory, say) is not the file's fault and
-                is passed on.
+                aside, as a damaged one is. Any other error (such as out of memory) is not the file's fault
+                and is passed on.
         """
         for path in (self._checkpoint, self._previous):
             if not path.exists():

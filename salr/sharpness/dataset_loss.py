@@ -31,26 +31,27 @@ class DatasetLoss:
 
     A call returns the mean, 0-d, and adds its gradient to ``parameter.grad`` if gradients are enabled. One
     batch's graph is in memory at a time. It is a function of the parameters only: module modes, buffers and
-    torch's default generators come out as they went in, so that all calls see the same dropout masks and the
-    same recurrent state. ::
+    torch's default generators are put back, so that all calls see the same dropout masks and the same
+    recurrent state. ::
 
         loss = DatasetLoss(model, nn.CrossEntropyLoss(), loader)
         AscentDescent()(loss, model.parameters())
 
-    Batches must be the same at each pass, in any order: take a loader without augmentation. To show progress,
-    hand over an object that shows it when it is iterated.
+    Batches must be the same at each pass, in any order: take a loader without augmentation. To show
+    progress, pass an object that shows it while it is iterated.
 
     Args:
         model: called with a batch's inputs; with keywords if they are a mapping.
         loss: ``loss(outputs, targets)``, a mean over the targets, as ``nn.CrossEntropyLoss()`` is.
         batches: (inputs, targets, ...) each: a list, a ``DataLoader``, or a function that returns a fresh
             iterator. They are counted once at the start, and moved to the model's device one by one.
-        training: whether the model is evaluated in train or in eval mode, whichever it is in.
+        training: True evaluates the model in train mode, False in eval mode. The mode that the model is in
+            does not matter, and is put back.
         weight: what ``loss`` divides a batch's sum by, given its targets. By default it is the number of
             targets. Class weights and ``ignore_index`` of cross entropy and ``nll_loss``, and the reduction
             "batchmean", are honoured without it: for torch's modules and functions, for partials of them, if
-            they are compiled, and for modules that contain one. A plain function or a lambda around a loss is
-            not seen through.
+            they are compiled, and for modules that contain one. In a plain function
+            or a lambda they are not recognised.
 
     Raises:
         ValueError: there are no batches or no targets, they can be iterated only once, the loss is a sum, or

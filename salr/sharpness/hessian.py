@@ -56,8 +56,8 @@ def hessian_eigenvalues(
             left behind on parameters, gradients, buffers or generators.
         parameters: θ. Those that require no gradient are left out; one that is listed twice counts once; a
             complex one is a pair of real ones.
-        k: how many.
-        iterations: Hessian-vector products at the most.
+        k: how many eigenvalues.
+        iterations: the largest number of Hessian-vector products.
         tolerance: the iterations end when ‖∇²f v − λ v‖ ≤ tolerance · max |λ| for each of the k. The error of
             λ is of the order of its square if the eigenvalues lie apart.
         generator: draws the first vectors; by default a new one with seed 0.

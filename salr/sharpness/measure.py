@@ -55,15 +55,15 @@ class Measure(ABC):
     def measure(self, evaluation: Evaluation, shared_noise: bool) -> Tensor:
         """Measure within an iteration of an optimizer.
 
-        Parameters and buffers come out as the training gradient at θ leaves them, and that gradient is in
-        ``parameter.grad``. The optimizer uses it without another evaluation.
+        Parameters and buffers are afterwards as the training gradient at θ leaves them, and that gradient is
+        in ``parameter.grad``. The optimizer uses it without another evaluation.
 
         Args:
             evaluation: the closure, at the present parameters θ.
             shared_noise: whether all evaluations see the same random numbers (dropout masks).
 
         Returns:
-            The sharpness, 0-d, in float32 or wider, on the loss's device. Nothing waits for it.
+            The sharpness, 0-d, in float32 or wider, on the loss's device. The host does not wait for it.
         """
 
     def from_gradients(self, gradients: Sequence[Tensor]) -> Tensor:

@@ -1,4 +1,4 @@
-"""The sharpness measure of the authors' released code, which is not as the paper writes it."""
+"""The sharpness measure of the authors' released code, which differs from the paper's."""
 
 import torch
 from torch import Tensor
@@ -16,8 +16,8 @@ class ReleasedMeasure(Measure):
     This is the measure in the code that the paper's authors released later. A step moves each element by its
     gradient times ``step_scale``, at most ``step_limit`` in magnitude, without normalisation. The chain
     shares its first gradient with the training step, and takes n1 + n2 − 1 further gradients and a loss. In
-    that code the parameters stay where the chain ends, and the model stays in evaluation mode; here both come
-    out as they were.
+    that code the parameters stay where the chain ends, and the model stays in evaluation mode. Here both are
+    afterwards as before.
 
     Example:
         >>> import torch
