@@ -75,6 +75,11 @@ class Cell:
         return len(self.values) == len(self.wanted.runs)
 
     @property
+    def diverged(self) -> int:
+        """How many runs diverged. The mean does not have them, so it is too good."""
+        return self.states.get(State.DIVERGED, 0)
+
+    @property
     def others(self) -> str:
         """The states of the runs that do not count, in words; empty if all count."""
         return ", ".join(f"{count} {state}" for state, count in sorted(self.states.items()))

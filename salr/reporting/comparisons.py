@@ -53,7 +53,10 @@ class Comparison:
 
     @property
     def outcome(self) -> Outcome:
-        """The decision at ALPHA, by the corrected p-values."""
+        """The decision at ALPHA, by the corrected p-values.
+
+        Finished runs decide nothing in favour of a method of which other runs diverged.
+        """
         gap = self.difference
         if gap.n == 0:
             return Outcome.NOT_MEASURED
@@ -61,8 +64,17 @@ class Comparison:
             return Outcome.UNDECIDED
         # Two values that are a resolution apart may differ by rounding errors of the machine.
         if self.p < ALPHA and abs(gap.mean) > self.metric.resolution * (1 - 1e-6):
-            return Outcome.BETTER if self.metric.better(gap.mean) else Outcome.WORSE
-        return Outcome.EQUIVALENT if self.equivalence_p < ALPHA else Outcome.UNDECIDED
+            better = self.metric.better(gap.mean)
+            if (self.first if better else self.second).diverged:
+                return Outcome.UNDECIDED
+            return Outcome.BETTER if better else Outcome.WORSE
+        equivalent = self.equivalence_p < ALPHA and not self.diverged
+        return Outcome.EQUIVALENT if equivalent else Outcome.UNDECIDED
+
+    @property
+    def diverged(self) -> tuple[Cell, ...]:
+        """Those of the two cells of which a run diverged."""
+        return tuple(cell for cell in (self.first, self.second) if cell.diverged)
 
     @property
     def small(self) -> bool:
@@ -92,10 +104,10 @@ class Comparison:
         """How many seeds in all would decide what is undecided, for the measured difference and deviation.
 
         Both tests are taken at Bonferroni's level for the planned comparisons. None if the comparison is
-        decided, if there is no deviation yet, or if more than a thousand seeds are needed.
+        decided, if there is no deviation yet, if a run diverged, or if more than a thousand seeds are needed.
         """
         gap = self.difference
-        if self.outcome is not Outcome.UNDECIDED or math.isnan(gap.error):
+        if self.outcome is not Outcome.UNDECIDED or self.diverged or math.isnan(gap.error):
             return None
         std = gap.error * math.sqrt(gap.n if gap.paired else gap.n / 2)
         return seeds_needed(gap.mean, self.margin, std, gap.paired, ALPHA / self.planned, more_than=gap.n)

@@ -126,6 +126,8 @@ def outcome_text(each: Comparison) -> str:
         return names.get(each.outcome, each.outcome)
     if each.difference.n < MIN_SEEDS:
         return f"undecided: n < {MIN_SEEDS}"
+    if each.diverged:
+        return f"undecided: runs of {' and '.join(cell.method for cell in each.diverged)} diverged"
     seeds = each.seeds_to_decide
     return f"undecided: {seeds} seeds would decide" if seeds else "undecided: more than 1,000 seeds needed"
 

@@ -157,14 +157,14 @@ def _verdict(claim: Claim, comparisons: Mapping[Pair, Comparison]) -> Verdict:
 
 
 def _aggregate(claim: Claim, comparisons: Sequence[Comparison]) -> Aggregate | None:
-    """Return the aggregate over the comparisons in the claim's main metric."""
+    """Return the aggregate over the comparisons in the claim's main metric of which no run diverged."""
     name = claim.main_metric
     sign = 1 if METRICS[name].higher_is_better else -1
 
     def values(cell: Cell) -> list[float]:
         return [sign * value for value in cell.values.values()]
 
-    chosen = [each for each in comparisons if each.metric.name == name]
+    chosen = [each for each in comparisons if each.metric.name == name and not each.diverged]
     cells = {
         key: values(cell)
         for each in chosen

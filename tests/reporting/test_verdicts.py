@@ -120,6 +120,38 @@ def test_better_and_worse(gain: float, tmp_path: Path) -> None:
     assert (low, high) != (each.difference.low, each.difference.high)
 
 
+@pytest.mark.parametrize(
+    ("gain", "alone", "salr_diverged", "sgd_diverged"),
+    [
+        (1.0, Outcome.BETTER, Outcome.UNDECIDED, Outcome.BETTER),
+        (-1.0, Outcome.WORSE, Outcome.WORSE, Outcome.UNDECIDED),
+        (0.0, Outcome.EQUIVALENT, Outcome.UNDECIDED, Outcome.UNDECIDED),
+    ],
+)
+def test_the_runs_that_did_not_diverge_are_no_proof_for_their_method(
+    gain: float, alone: Outcome, salr_diverged: Outcome, sgd_diverged: Outcome
+) -> None:
+    """The mean is over finished runs only, so it flatters a method of which a run diverged."""
+    salr, sgd = (
+        accuracy_cell(key, 97 + add + np.arange(4) / 100) for key, add in ((ROW.first, gain), (ROW.second, 0))
+    )
+    claims = [Claim("a", "", "", (ROW,))]
+
+    def outcome(first: Cell, second: Cell) -> Comparison:
+        return compare({ROW.first: first, ROW.second: second}, claims, MARGINS)[ROW]
+
+    def with_diverged(cell: Cell) -> Cell:
+        return replace(cell, states={"diverged": 1})
+
+    assert outcome(salr, sgd).outcome is alone
+    first, second = outcome(with_diverged(salr), sgd), outcome(salr, with_diverged(sgd))
+    assert (first.outcome, second.outcome) == (salr_diverged, sgd_diverged)
+    for each, name in ((first, "SGD-SALR"), (second, "SGD")):
+        assert each.seeds_to_decide is None
+        if each.outcome is Outcome.UNDECIDED:
+            assert outcome_text(each) == f"undecided: runs of {name} diverged"
+
+
 def test_two_seeds_never_decide(tmp_path: Path) -> None:
     """Even if both seeds have the same difference to the last digit."""
     each = one(tmp_path, [99.0, 99.0], [98.0, 98.0])
