@@ -46,8 +46,15 @@ def ascent_descent(loss: Loss, parameters: list[Any]) -> dict[str, float]:
 
 
 def keskar(loss: Loss, parameters: list[Any]) -> dict[str, float]:
-    found = box_sharpness(loss("test"), parameters, SETTINGS["keskar_epsilon"], SETTINGS["keskar_iterations"])
-    return {"keskar_percent": float(found)}
+    return {"keskar_percent": _box(loss("test"), parameters)}
+
+
+def keskar_train(loss: Loss, parameters: list[Any]) -> dict[str, float]:
+    return {"keskar_train_percent": _box(loss("train"), parameters)}
+
+
+def _box(loss: Any, parameters: list[Any]) -> float:
+    return float(box_sharpness(loss, parameters, SETTINGS["keskar_epsilon"], SETTINGS["keskar_iterations"]))
 
 
 def sam(loss: Loss, parameters: list[Any]) -> dict[str, float]:
@@ -70,6 +77,7 @@ def trace(loss: Loss, parameters: list[Any]) -> dict[str, float]:
 MEASURES: dict[str, tuple[str, tuple[str, ...], Callable[[Loss, list[Any]], dict[str, float]]]] = {
     "ascent_descent": ("Definition 1", ("ascent_descent",), ascent_descent),
     "keskar": ("Keskar's φ", ("keskar_percent",), keskar),
+    "keskar_train": ("Keskar's φ on training data", ("keskar_train_percent",), keskar_train),
     "sam": ("SAM's sharpness", ("sam",), sam),
     "ball": ("equation 2", ("ball",), ball),
     "hessian_top": ("the Hessian's largest eigenvalue", ("hessian_top",), largest_eigenvalue),

@@ -21,6 +21,9 @@ from experiments.sharpness import MEASURES, measure_and_print
 def main(arguments: list[str]) -> int:
     parser = Parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="RUN_FOLDER")
+    parser.add_argument(
+        "--keskar-train", action="store_true", help="also Keskar's φ on the training set, not the test set"
+    )
     parser.add_argument("--sam", action="store_true", help="also SAM's sharpness, ρ = 0.05")
     parser.add_argument("--ball", action="store_true", help="also equation 2, ε = 0.01 (about 130 gradients)")
     parser.add_argument("--hessian-top", action="store_true", help="also the Hessian's largest eigenvalue")

@@ -12,16 +12,15 @@ from salr.reporting.statistics import RankCorrelation, estimate, rank_correlatio
 
 MEASURES = {
     "ascent_descent": ("Definition 1", "ascent_descent"),
-    "keskar_percent": ("Keskar's φ (%)", "keskar"),
+    "keskar_train_percent": ("Keskar's φ (%)", "keskar_train"),
     "sam": ("SAM's, ρ = 0.05", "sam"),
     "hessian_top": ("top eigenvalue of the Hessian", "hessian_top"),
 }
 """By entry of ``sharpness.json``: its title, and the name of the measure."""
 
 NOTES = (
-    "At the final weights, in evaluation mode and float32: Definition 1 (γ = 0.002, n = 5) and SAM's on the "
-    "training set, the Hessian on its first 10,000 images, Keskar's φ (ε = 5e-4) on the test set, as its "
-    "authors' code does.",
+    "At the final weights, or SWA's averaged ones, in evaluation mode and float32. Definition 1 (γ = 0.002, "
+    "n = 5) and SAM's on the training set, Keskar's φ (ε = 5e-4) and the Hessian on its first 10,000 images.",
     "Scaling the weights of a layer that batch normalisation follows changes all of these numbers, and not "
     "the function (Dinh et al. 2017). Methods that end with larger weights look flatter.",
     "Spearman's ρ with the test error, over all runs and over the means of the methods. The runs of a method "
@@ -74,9 +73,10 @@ def _by_method(methods: Sequence[str], runs: Sequence[Measured]) -> Sheet:
         for entry in MEASURES:
             columns[entry] = estimate([run.values[entry] for run in of_method if entry in run.values])
         for name, value in columns.items():
-            row |= {name: value.mean, f"{name}_std": value.std}
+            row |= {name: value.mean, f"{name}_std": value.std, f"{name}_n": value.n}
             spread = "" if math.isnan(value.std) else f" ({value.std:.2g})"
-            text.append(f"{value.mean:.3g}{spread}" if value.n else "not measured")
+            number = "" if value.n == len(of_method) else f" n={value.n}"
+            text.append(f"{value.mean:.3g}{spread}{number}" if value.n else "not measured")
         rows.append(row)
         texts.append(tuple(text))
     head = ("method", "n", "test error (%)", *(title for title, _ in MEASURES.values()))

@@ -37,7 +37,8 @@ NOTES = (
     "The rate is constant except in step decay and SWA, which follow the paper's recipe. SWA's cycle goes "
     "from a half to a hundredth of the rate, as in the paper. Entropy-SGD's rate is the outer one; its inner "
     "rate is 0.1.",
-    "Mean (sample standard deviation) over n seeds, at the last epoch of every run. No run is left out. "
+    "Mean (sample standard deviation) over the n seeds that finished, at the last epoch. The others are "
+    "counted in brackets. A run that diverged has no value: nothing is decided in favour of its method. "
     "Differences are paired over seeds. Each table's p-values are corrected by Holm's method over all its "
     "planned comparisons, measured or not; “corrected” is the interval at 95 % for all of them at once "
     "(Bonferroni). It is wider than Holm's test needs, so it may include 0 although p (Holm) is below 5 %.",
@@ -107,7 +108,12 @@ def _sheets(study: Study, rows: dict[tuple[str, str], Row]) -> list[Sheet]:
     fifth = _of_table(study, rows, "fifth")
     sgd, salr = full[BASELINE], full[COMPARED_WITH]
     against_sgd = [Line(row) if row is sgd else Line(row, row, sgd) for row in full.values()]
-    constant = [Line(row, full[str(_factor_of(study, row))], row) for row in _of_table(study, rows, "factor")]
+    constant = [
+        line
+        for row in _of_table(study, rows, "factor")
+        for factor in [full[str(_factor_of(study, row))]]
+        for line in (Line(factor), Line(row, factor, row))
+    ]
     variants = [Line(row, row, salr) for row in _of_table(study, rows, "variants")]
     batches, lenet = _of_table(study, rows, "batches"), _of_table(study, rows, "lenet")
     usual = [full[method] for method in dict.fromkeys(row.method for row in batches)]
@@ -117,7 +123,7 @@ def _sheets(study: Study, rows: dict[tuple[str, str], Row]) -> list[Sheet]:
         *(
             _table("fifth", f"{row.name}, against every method at the full budget", lines, study)
             for row in fifth
-            for lines in [[Line(each, row, each) for each in full.values()]]
+            for lines in [[Line(row), *(Line(each, row, each) for each in full.values())]]
         ),
         _table(
             "factor", "Does the factor matter? SALR against its mean factor as a constant", constant, study
@@ -125,7 +131,7 @@ def _sheets(study: Study, rows: dict[tuple[str, str], Row]) -> list[Sheet]:
         *flatness({method: row.cell for method, row in full.items()}, examples_of(study.preset)),
         _table(
             "batches",
-            "Large batches at equal epochs, with the rate in proportion to the batch",
+            "Large batches, as many epochs as at batch 128, with the rate in proportion to the batch",
             [line for group in _by_part([*usual, *batches]) for line in _against_baseline(group)],
             study,
         ),
@@ -239,6 +245,7 @@ def _csv_row(row: Row, each: Comparison | None, study: Study) -> dict[str, objec
         "first": "" if each is None else name_of(each.pair.method),
         "against": "" if each is None else name_of(each.pair.against),
         "difference": nan if each is None else each.difference.mean,
+        "seeds_compared": "" if each is None else each.difference.n,
         "low_95": nan if each is None else each.difference.low,
         "high_95": nan if each is None else each.difference.high,
         "low_corrected": nan if each is None else each.corrected_interval[0],

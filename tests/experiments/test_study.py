@@ -7,18 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import scripts.study
+from experiments import sharpness
 from experiments.cli import ExitCode
 from experiments.records import folder_of, records_of
 from experiments.request import requested
 from experiments.schema import Config, ConfigError, load, plain
-from experiments.study import report
-from experiments.study.cells import FULL, SEARCH, Study, StudyCell
+from experiments.study import flatness, report
+from experiments.study.cells import EXAMPLES, FULL, SEARCH, Study, StudyCell
 from experiments.study.report import make_report
 from experiments.study.training import costs
 from salr.records import Run, State, find_runs
 from salr.reporting.sensitivity import Point
+from salr.reporting.sheets import sheet_markdown
 from tests.helpers.commands import run_script
 from tests.helpers.tables import MADE
 
@@ -338,6 +341,74 @@ def test_flatness_is_correlated_with_the_test_error(tmp_path: Path) -> None:
     assert [rows[name]["runs"] for name in rows] == ["6", "0", "6", "6"]
     assert [rows[name]["methods"] for name in rows] == ["3", "0", "3", "3"]
     assert "not measured" in (tmp_path / "study_smoke" / "correlation.md").read_text()
+
+
+def test_the_n_of_a_measure_that_some_runs_lack_is_its_own(tmp_path: Path) -> None:
+    small = study(tmp_path)
+    search(small, "sgd", [90.0, 80.0])
+    cell = small.cell(FULL, "sgd")
+    finish(small, cell, [97.0, 96.0])
+    assert cell is not None
+    for run, names in zip(records_of(cell.config), (["sam", "ascent_descent"], ["sam"]), strict=True):
+        measured = {name: {"examples": 200, "seconds": 1.0} for name in names}
+        run.write_json("sharpness.json", {**dict.fromkeys(names, 0.5), "measured": measured})
+    make_report(small, tmp_path)
+    with (tmp_path / "study_smoke" / "flatness.csv").open(newline="") as stream:
+        row = next(row for row in csv.DictReader(stream) if row["method"] == "sgd")
+    assert [row[name] for name in ("n", "sam_n", "ascent_descent_n", "hessian_top_n")] == ["2", "2", "1", "0"]
+    text = (tmp_path / "study_smoke" / "flatness.md").read_text()
+    assert "| SGD | 2 | 3.5 (0.71) | 0.5 n=1 | not measured | 0.5 (0) | not measured |" in text
+
+
+def test_flatness_is_never_measured_on_the_test_set_whose_error_it_is_held_against() -> None:
+    """The closures are asked for the training split only."""
+    for name in EXAMPLES:
+        splits: list[str] = []
+        x = torch.ones(2, requires_grad=True)
+
+        def loss(split: str, x: Any = x, splits: Any = splits) -> Any:
+            splits.append(split)
+            return lambda: (x**2).sum()
+
+        sharpness.MEASURES[name][2](loss, [x])
+        assert set(splits) == {"train"}, name
+    assert {name for _, name in flatness.MEASURES.values()} == EXAMPLES.keys()
+
+
+def test_tables_show_what_they_compare_with(tmp_path: Path) -> None:
+    small = study(tmp_path)
+    search(small, "sgd", [80.0, 90.0])
+    search(small, "sgd_salr", [80.0, 90.0])
+    finish(small, small.cell("fifth", "sgd"), [97.0, 97.2])
+    finish(small, small.cell(FULL, "sgd_salr"), [98.0, 98.2])
+    make_report(small, tmp_path)
+    fifth, factor = table(tmp_path, "fifth"), table(tmp_path, "factor")
+    assert fifth["SGD, a fifth of the calls"]["mean"] == "97.1"
+    assert (fifth["SGD-SALR"]["difference"], fifth["SGD-SALR"]["seeds_compared"]) == ("-1", "2")
+    assert factor["SGD-SALR"]["mean"] == "98.1"
+    assert {row["comparisons"] for row in factor.values() if row["first"]} == {"2"}
+
+
+def test_a_diverged_run_of_phase_2_decides_nothing_for_its_method(tmp_path: Path) -> None:
+    full = study(tmp_path, "paper")
+    for method, accuracies in {
+        "sgd": [97.0, 97.1, 97.2, 97.1, 97.0],
+        "sam": [98.0, 98.1, 98.2, 98.1, 98.0],
+    }.items():
+        search(full, method, [10.0, 20.0, 30.0, 40.0, 50.0, 20.0])
+        finish(full, full.cell(FULL, method), accuracies)
+    cell = full.cell(FULL, "sam")
+    assert cell is not None
+
+    def methods() -> str:
+        sgd, sam = (report._row(full, FULL, method) for method in ("sgd", "sam"))
+        lines = [report.Line(sgd), report.Line(sam, sam, sgd)]
+        return sheet_markdown(report._table("methods", "", lines, full))
+
+    assert "| SAM better |" in methods()
+    write(records_of(cell.config)[2], State.DIVERGED, test_accuracy=10.0)
+    assert "98.05 (0.06) n=4 [1 diverged]" in methods()
+    assert "| undecided: runs of SAM diverged |" in methods()
 
 
 def test_a_rate_at_which_one_run_diverged_is_shown_so(
