@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser, trainer: Sequence[str]) -> No
     parser.add_argument("words", nargs="*", metavar="NAME=VALUE", help=words)
     parser.add_argument("--iterations", type=count, default=500, help="of each run; default %(default)s")
     parser.add_argument(
-        "--every", type=count, default=1, help="note each N-th measurement; default %(default)s"
+        "--every", type=count, default=1, help="compare every N-th measurement; default %(default)s"
     )
     parser.add_argument("--seed", type=seed, default=0, help="default %(default)s")
     parser.add_argument("--output", type=Path, default=Path("results/figures"), help="default %(default)s")

@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=MOST_JOBS,
         help="at most this many jobs of a launcher (default %(default)s)",
     )
-    parser.add_argument("--plan", action="store_true", help="only say what it would cost")
+    parser.add_argument("--plan", action="store_true", help="only print what it would cost")
     parser.add_argument(
-        "--override", nargs="*", default=[], metavar="NAME=VALUE", help="of the cells, as for train.py"
+        "--override", nargs="*", default=[], metavar="NAME=VALUE", help="options of cells, as for train.py"
     )
 
 

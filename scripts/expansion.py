@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Train a cell with SALR, and compare Definition 1 with its first-order term while it trains.
 
-To first order Ŝ = (n1 + n2) γ ‖∇f‖: this draws how far that holds. Words choose the cell, as for train.py:
+To first order Ŝ = (n1 + n2) γ ‖∇f‖. The picture shows how far this holds. Arguments choose the cell, as for
+train.py:
 
 python scripts/expansion.py dataset=mnist model=lenet --iterations 700
 python scripts/expansion.py model=resnet18 --rates 0.01 0.1 --gammas 1e-4 1e-3 1e-2 1e-1 --every 5

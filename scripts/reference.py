@@ -18,7 +18,13 @@ from salr.records import check_writable
 def main(arguments: list[str]) -> None:
     parser = Parser(__doc__)
     parser.add_argument("results", type=Path, nargs="*", help="folders of records to copy from")
-    parser.add_argument("--reference", type=Path, default=PROJECT / "results" / "reference", metavar="DIR")
+    parser.add_argument(
+        "--reference",
+        type=Path,
+        default=PROJECT / "results" / "reference",
+        metavar="DIR",
+        help="the folder of these runs and of what is made from them; default results/reference",
+    )
     chosen = parser.parse_args(arguments)
     for results in chosen.results:
         if not (results / "runs").is_dir():

@@ -20,7 +20,9 @@ def main(arguments: list[str]) -> int:
     parser = Parser(__doc__)
     parser.add_argument("tables", nargs="*", type=int, help="numbers from 1 to 9; all by default")
     parser.add_argument("--preset", choices=PRESETS, default="paper")
-    parser.add_argument("--seeds", default="30", help="the seeds that the tables want")
+    parser.add_argument(
+        "--seeds", default="30", help="the seeds that the tables need: 30 (default) or [0,3,7]"
+    )
     parser.add_argument(
         "--margin",
         nargs="*",
@@ -30,7 +32,7 @@ def main(arguments: list[str]) -> int:
         help=f"smaller differences do not matter; by default {_words(MARGINS)}",
     )
     parser.add_argument(
-        "--override", nargs="*", default=[], metavar="NAME=VALUE", help="of the cells, as for train.py"
+        "--override", nargs="*", default=[], metavar="NAME=VALUE", help="options of cells, as for train.py"
     )
     chosen = parser.parse_args(arguments)
     overrides = [f"seeds={chosen.seeds}", *chosen.override]

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Train a cell with SALR under bfloat16 autocast, and compare each measurement with the one in float32.
 
-Words choose the cell, as for train.py:
+Arguments choose the cell, as for train.py:
 
 python scripts/rounding.py dataset=mnist model=mnistfc --iterations 9380 --every 20
 
-Both are taken at the same parameters, batch and dropout masks. The run follows the one in bfloat16.
+Both use the same parameters, batch and dropout masks. The run follows the one in bfloat16.
 
 Writes rounding_<dataset>_<model>_<optimizer>.csv (a row for each measurement), and the same with _summary: by
 how many percent the factor in bfloat16 differs from the one in float32 (mean, standard deviation, largest),

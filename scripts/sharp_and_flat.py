@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Print which measures tell a sharp minimum from a flat one, and where: each measure's ratio, sharp to flat.
+"""Show which measures distinguish a sharp minimum from a flat one: the ratio of each measure, sharp to flat.
 
 1. Two quadratics with the eigenvalues 1, 10, 100, and the same divided by 100: at the minimum, near it (at a
    tenth of nγ, the length of Definition 1's chains), and away from it, at equal distance, loss and gradient.
@@ -7,8 +7,8 @@
    rate η ends where the top eigenvalue is below 2/η, so the larger rate finds the flatter minimum. They are
    compared at equal training losses, from away to at the minimum.
 
-The first row, the top eigenvalue, says how sharp they really are. A ratio of 1 tells nothing, and "none" is a
-measure that is 0 or negative there. Writes sharp_and_flat.csv.
+The first row, the top eigenvalue, says how sharp they really are. A measure with a ratio of 1 does not
+distinguish them. "none" is a measure that is 0 or negative there. Writes sharp_and_flat.csv.
 """
 
 import csv

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Train the study: each method at its own best rate, and what follows. Then measure, and draw its page.
+"""Train the study, which compares each method at its own best rate, and make its tables and its page.
 
 python scripts/study.py --plan                          only say what it would cost
 python scripts/study.py --override trainer.workers=2    train what is missing; stop and resume at any time
@@ -29,7 +29,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--skip-sharpness",
         action="store_true",
-        help="do not measure the final weights of the full runs, which takes minutes a run",
+        help="do not measure the final weights of the full runs, which takes minutes per run",
     )
     add_arguments(parser)
     chosen = vars(parser.parse_args(arguments))

@@ -17,9 +17,9 @@ def main(arguments: list[str]) -> int:
     parser = Parser(__doc__)
     parser.add_argument("tables", nargs="+", help="numbers from 1 to 9, or all")
     parser.add_argument("--preset", choices=PRESETS, default="paper")
-    parser.add_argument("--seeds", default="30", help="how many, or which: 30 or [0,3,7]")
+    parser.add_argument("--seeds", default="30", help="how many, or which: 30 (default) or [0,3,7]")
     parser.add_argument(
-        "--networks", default="", metavar="A,B", help="only these of the paper's; all by default"
+        "--networks", default="", metavar="A,B", help="only these networks of the tables; all by default"
     )
     add_arguments(parser)
     return train_tables(TableRequest(**vars(parser.parse_args(arguments))))
