@@ -6,6 +6,7 @@ there.
 """
 
 import csv
+import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -17,19 +18,23 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]  # run as a script, it finds the project's packages
 
 import reference_costs  # noqa: E402
+from reference_words import (  # noqa: E402
+    NO_BREAK,
+    UNITS,
+    beside_published,
+    budget,
+    diverged,
+    ended,
+    interval,
+    outcome,
+    place,
+    seeds,
+)
 
 from salr.reporting.methods import name_of  # noqa: E402
 from salr.reporting.metrics import METRICS  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference"
-NO_BREAK = "\u00a0"
-UNITS = {
-    "accuracy_percent": " percentage points",
-    "perplexity": "",
-    "nats": " nats",
-    "sharpness_1e-3": NO_BREAK + "×" + NO_BREAK + "10⁻³",
-}
-"""The unit of a difference, for each metric."""
 
 
 def rows(name: str) -> list[dict[str, str]]:
@@ -51,16 +56,16 @@ def results() -> str:
 
 
 def _measured(name: str) -> str:
-    cells = [row for row in rows(f"tables/{name}") if int(row["n"] or 0) > 0]
+    cells = [row for row in rows(f"tables/{name}") if ended(row)]
     if not cells:
         return ""
     table = [
         (
-            f"{cell['network']}, {cell['dataset']}",
+            place(cell),
             name_of(cell["method"]),
-            cell["epochs"],
+            cell["epochs"] or "–",
             _mean(cell, "mean", "std"),
-            cell["n"],
+            cell["n"] + diverged(cell),
             _mean(cell, "published_mean", "published_std"),
         )
         for cell in cells
@@ -72,43 +77,35 @@ def _measured(name: str) -> str:
 
 
 def differences(table: str) -> str:
-    """Return one line for each difference between methods that has been tested, with its interval."""
+    """Return one line for each difference between methods that has been measured, with its interval."""
     return "\n".join(f"- {line}" for line in _differences(table))
 
 
-def _differences(table: str, budget: str = "") -> list[str]:
-    """Return the lines; ``budget`` is said of each."""
-    units = {row["network"]: UNITS[row["metric"]] for row in rows(f"tables/{table}.csv")}
+def _differences(table: str) -> list[str]:
+    cells = {(place(row), row["method"]): row for row in rows(f"tables/{table}.csv")}
     lines = []
     for row in rows(f"tables/{table}_differences.csv"):
         if not row["difference"]:
             continue
-        low, high = sorted((float(row["low_95"]), float(row["high_95"])))
-        names = f"{row['network']}{budget}: {name_of(row['method'])} minus {name_of(row['against'])}"
-        size = f"{float(row['difference']):+.3g}{units[row['network']]}"
-        interval = f"95 % interval {low:+.3g} to {high:+.3g}, {row['n']} seeds"
-        corrected = f"after correction for all planned comparisons p = {float(row['p_holm']):.2g}"
-        outcome = f"; {corrected}: {row['outcome']}" if "outcome" in row else ""  # earlier tables do not say
-        lines.append(f"{names} is {size} ({interval}){outcome}.")
+        first, second = (cells[place(row), row[side]] for side in ("method", "against"))
+        compared = f"{name_of(row['method'])} minus {name_of(row['against'])}"
+        names = f"{place(row)}, {budget(first, second)}: {compared}"
+        size = f"{float(row['difference']):+.3g}{UNITS[first['metric']]}"
+        lines.append(f"{names} is {size} ({interval(row)}{seeds(row['n'])}); {outcome(row)}.")
     return lines
 
 
 def found() -> str:
     """Return what has been measured and how each planned comparison ended, a line per finding."""
     cells = [row for name in _tables() for row in rows(f"tables/{name}.csv")]
-    measured = [row for row in cells if int(row["n"] or 0) > 0]
+    if not cells:
+        return "\n".join(["- No table of the paper is measured yet.", *_found_by_the_study()])
+    shown = [row for row in cells if ended(row)]
+    measured = sum(int(row["n"]) > 0 for row in cells)
     numbers = " and ".join(sorted({row["table"] for row in cells}))
-    lines = [f"- {len(measured)} of the {len(cells)} cells of Table {numbers} are measured."]
-    if "differs" not in cells[0]:
-        lines.append(
-            "- An earlier version made this table. Its records were not kept; it is being measured again."
-        )
-    for row in measured if "differs" in cells[0] else ():
-        gap = float(row["mean_minus_published"])
-        word = "differs" if row["differs"] == "True" else "does not differ significantly"
-        size = f"{gap:+.{_digits(row)}f}{UNITS[row['metric']]}"
-        lines.append(f"- {_named(row)}: the measured mean {word} from the published mean ({size}).")
-    lines += [f"- {line}" for name in _tables() for line in _differences(name, ", at equal gradient calls")]
+    lines = [f"- {measured} of the {len(cells)} cells of Table {numbers} are measured."]
+    lines += [f"- {beside_published(row)}." for row in shown]
+    lines += [f"- {line}" for name in _tables() for line in _differences(name)]
     return "\n".join([*lines, *_found_by_the_study()])
 
 
@@ -122,12 +119,22 @@ def _found_by_the_study() -> list[str]:
         "- The study compares the methods, each at its own best learning rate. So far it has chosen "
         f"{len(rated)} of {len(methods)} rates."
     ]
+    if edges := [row["name"] for row in methods if row["at_edge"] == "True"]:
+        names = ", ".join(edges)
+        lines.append(
+            f"- A better rate may lie outside those that were tried for {names}: the best is at the edge."
+        )
     outcomes: dict[str, list[str]] = {}
     for row in methods:
         if row["outcome"] and row["difference"]:
-            outcomes.setdefault(row["outcome"], []).append(row["name"])
-    at_best = "At its own best rate, compared with SGD at its best rate"
-    return [*lines, *(f"- {at_best}, {word}: {', '.join(names)}." for word, names in outcomes.items())]
+            size = f"{float(row['difference']):+.3g}{UNITS['accuracy_percent']}"
+            numbers = f"{interval(row)}{seeds(row['seeds_compared'])}{diverged(row)}"
+            text = f"{row['name']} ({size}, {numbers})"
+            outcomes.setdefault(row["outcome"], []).append(text)
+    at_best = (
+        "At its own best rate, compared with SGD at its best rate and corrected for all planned comparisons"
+    )
+    return [*lines, *(f"- {at_best}, {word}: {'; '.join(names)}." for word, names in outcomes.items())]
 
 
 def _tables() -> list[str]:
@@ -136,10 +143,6 @@ def _tables() -> list[str]:
 
 def _named(row: dict[str, str]) -> str:
     return f"{row['network']}, {name_of(row['method'])}"
-
-
-def _digits(row: dict[str, str]) -> int:
-    return METRICS[row["metric"]].digits
 
 
 def study(name: str) -> str:
@@ -166,7 +169,7 @@ def run_times() -> str:
     calls: dict[tuple[str, str, str], int] = {}
     for path in sorted((REFERENCE / "tables").glob("table[0-9]_runs.csv")):
         for row in rows(f"tables/{path.name}"):
-            key = row["network"], name_of(row["method"]), f"{row['device']}, {row['threads']} thread"
+            key = row["network"], name_of(row["method"]), f"{row['device']}, {_threads(row)}"
             found.setdefault(key, []).append(float(row["seconds"]))
             calls[key] = int(row["gradient_calls"])
     lines = []
@@ -174,6 +177,10 @@ def run_times() -> str:
         minutes = f"{min(seconds) / 60:.0f} to {max(seconds) / 60:.0f}"
         lines.append((network, method, f"{calls[network, method, device]:,}", minutes, device))
     return markdown(("network", "method", "gradient calls", "minutes a run", "device"), lines)
+
+
+def _threads(row: dict[str, str]) -> str:
+    return f"{row['threads']} thread" if row["threads"] == "1" else f"{row['threads']} threads"
 
 
 def steps() -> str:
@@ -220,7 +227,9 @@ def expansion() -> str:
                 low, high = float(row["ratio_low"]), float(row["ratio_high"])
                 ratio = f"{float(row['ratio']):.3f} ({low:.3f}, {high:.3f})"
                 where = (cell, f"γ {row['gamma']}, η0 {row['rate']}", row["measurements"])
-                lines.append((*where, ratio, f"{float(row['correlation']):.4f}"))
+                correlation = float(row["correlation"])
+                together = "–" if math.isnan(correlation) else f"{correlation:.4f}"
+                lines.append((*where, ratio, together))
     if not lines:
         return "No run of `scripts/expansion.py`, which measures this while a cell trains, is committed yet."
     return markdown(("cell", "values", "measurements", "ratio (5 %, 95 %)", "correlation"), lines)
@@ -294,7 +303,7 @@ def with_blocks(text: str) -> str:
 
 def _mean(cell: dict[str, str], mean: str, spread: str) -> str:
     digits = METRICS[cell["metric"]].digits
-    numbers = [f"{float(cell[name]):.{digits}f}" for name in (mean, spread) if cell[name]]
+    numbers = [f"{float(cell[name]):.{digits}f}" for name in (mean, spread) if cell[name]] or ["–"]
     return numbers[0] if len(numbers) == 1 else f"{numbers[0]}{NO_BREAK}({numbers[1]})"
 
 

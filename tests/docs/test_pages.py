@@ -1,8 +1,10 @@
 """The pages have every public name, no broken path, and only numbers that were measured."""
 
+import csv
 import importlib.util
 import re
 import types
+from pathlib import Path
 
 import pytest
 
@@ -94,6 +96,141 @@ def test_what_was_found_is_what_was_measured() -> None:
         names = f"{module.name_of(row['method'])} minus {module.name_of(row['against'])}"
         (line,) = (line for line in found if names in line and row["network"] in line)
         assert row.get("outcome", f"{row['n']} seeds") in line
+
+
+TABLE = {
+    "table": "1",
+    "dataset": "mnist",
+    "network": "lenet",
+    "metric": "accuracy_percent",
+    "wanted": "10",
+    "epochs": "20",
+    "published_mean": "99",
+    "published_std": "0.01",
+}
+COMPARED = {"dataset": "mnist", "network": "lenet", "method": "sgd_salr", "against": "sgd", "margin": "0.1"}
+METHOD = {"name": "SAM", "rate": "0.3", "at_edge": "False", "others": "", "seeds_compared": "4"}
+
+
+def cell(method: str, n: int, mean: str = "", **values: str) -> dict[str, str]:
+    """Return a row of a table's CSV."""
+    gap = f"{float(mean) - 99:.6g}" if mean else ""
+    row = TABLE | {"method": method, "n": str(n), "mean": mean, "std": "", "others": "", "differs": "False"}
+    return row | {"mean_minus_published": gap, "gradient_calls": "46800"} | values
+
+
+def pretend(tmp_path: Path, **files: list[dict[str, str]]) -> types.ModuleType:
+    """Return the extension beside a folder with these tables; a ``__`` in a name is a folder."""
+    module = extension()
+    module.REFERENCE = tmp_path
+    for name, table in files.items():
+        path = tmp_path / f"{name.replace('__', '/')}.csv"
+        path.parent.mkdir(exist_ok=True)
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.DictWriter(stream, list(table[0]))
+            writer.writeheader()
+            writer.writerows(table)
+    return module
+
+
+def test_without_runs_nothing_is_found(tmp_path: Path) -> None:
+    module = pretend(tmp_path)
+    assert module.found() == "- No table of the paper is measured yet."
+    assert module.results() == ""
+    assert module.study("methods") == "The study has not been measured yet."
+
+
+def test_one_seed_gives_a_difference_without_interval_and_no_verdict(tmp_path: Path) -> None:
+    nothing = {"low_95": "", "high_95": "", "p_holm": "", "n": "1", "outcome": "undecided"}
+    module = pretend(
+        tmp_path,
+        tables__table1=[cell("sgd", 1, "98"), cell("sgd_salr", 1, "97")],
+        tables__table1_differences=[COMPARED | nothing | {"difference": "-1"}],
+    )
+    few = "the measured mean has too few seeds to be compared with the published mean"
+    words = "lenet, mnist, at equal gradient calls: SGD-SALR minus SGD"
+    difference = f"{words} is -1 percentage points (1 seed); undecided."
+    assert module.found().splitlines() == [
+        "- 2 of the 2 cells of Table 1 are measured.",
+        f"- lenet, mnist, SGD: {few} (-1.00 percentage points, 1 of 10 seeds).",
+        f"- lenet, mnist, SGD-SALR: {few} (-2.00 percentage points, 1 of 10 seeds).",
+        f"- {difference}",
+    ]
+    assert difference in module.results()
+
+
+def test_runs_that_diverged_are_said_even_if_all_did(tmp_path: Path) -> None:
+    module = pretend(
+        tmp_path,
+        tables__table1=[
+            cell("sgd", 4, "98", differs="True", others="2 diverged, 4 missing"),
+            cell("sgd_salr", 0, epochs="", gradient_calls="", others="10 diverged"),
+            cell("swa", 0, others="10 missing"),
+        ],
+        tables__table1_differences=[COMPARED | {"difference": ""}],
+    )
+    assert module.found().splitlines() == [
+        "- 1 of the 3 cells of Table 1 are measured.",
+        "- lenet, mnist, SGD: the measured mean differs from the published mean "
+        "(-1.00 percentage points, 4 of 10 seeds, 2 diverged).",
+        "- lenet, mnist, SGD-SALR: nothing is measured (0 of 10 seeds, 10 diverged).",
+    ]
+    assert "| lenet, mnist | SGD-SALR | – | – | 0, 10 diverged | 99.00" in module.results()
+    assert "SWA" not in module.results()
+
+
+@pytest.mark.parametrize(
+    ("calls", "words"), [("46800", "at equal gradient calls"), ("84240", "with 1.8 times the gradient calls")]
+)
+@pytest.mark.parametrize(
+    ("difference", "outcome", "words_of_it"),
+    [
+        ("0.5", "better", "better"),
+        ("-0.5", "worse", "worse"),
+        ("0.05", "better", "better, by less than the margin of equivalence"),
+        ("0.01", "equivalent", "equivalent"),
+    ],
+)
+def test_a_difference_says_its_budget_and_its_outcome(
+    calls: str, words: str, difference: str, outcome: str, words_of_it: str, tmp_path: Path
+) -> None:
+    numbers = {"low_95": "0.02", "high_95": "0.9", "p_holm": "0.0213", "n": "10"}
+    module = pretend(
+        tmp_path,
+        tables__table1=[cell("sgd", 10, "98"), cell("sgd_salr", 10, "98", gradient_calls=calls)],
+        tables__table1_differences=[COMPARED | numbers | {"difference": difference, "outcome": outcome}],
+    )
+    assert module.found().splitlines()[-1] == (
+        f"- lenet, mnist, {words}: SGD-SALR minus SGD is {float(difference):+.3g} percentage points "
+        "(95 % interval +0.02 to +0.9, 10 seeds); after correction for all planned comparisons p = 0.021: "
+        f"{words_of_it}."
+    )
+
+
+def test_the_study_says_differences_seeds_edges_and_diverged_runs(tmp_path: Path) -> None:
+    numbers = {"difference": "0.31", "low_95": "0.2", "high_95": "0.4", "outcome": "better"}
+    nothing = {"difference": "", "low_95": "", "high_95": "", "outcome": ""}
+    others = {"outcome": "undecided", "others": "1 diverged"}
+    module = pretend(
+        tmp_path,
+        study__methods=[
+            METHOD | nothing | {"name": "SGD", "at_edge": "True"},
+            METHOD | numbers,
+            METHOD | numbers | others | {"name": "SWA"},
+            METHOD | nothing | {"name": "Entropy-SGD", "rate": "", "outcome": "not measured"},
+        ],
+    )
+    at_best = (
+        "- At its own best rate, compared with SGD at its best rate and corrected for all planned comparisons"
+    )
+    size = "+0.31 percentage points, 95 % interval +0.2 to +0.4, 4 seeds"
+    assert module.found().splitlines()[1:] == [
+        "- The study compares the methods, each at its own best learning rate. So far it has chosen "
+        "3 of 4 rates.",
+        "- A better rate may lie outside those that were tried for SGD: the best is at the edge.",
+        f"{at_best}, better: SAM ({size}).",
+        f"{at_best}, undecided: SWA ({size}, 1 diverged).",
+    ]
 
 
 @pytest.mark.parametrize("name", ["methods", "fifth", "correlation"])
