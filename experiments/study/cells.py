@@ -193,7 +193,7 @@ class Study:
             return None
         summaries = [_summary(run) for run in runs]
         values = [0.0 if each is None else float(each[METRIC]) for each in summaries]
-        return 0.0 if min(values) == 0 else math.fsum(values) / len(values)
+        return 0.0 if min(values) == 0 else round(math.fsum(values) / len(values), 6)  # so that ties are ties
 
     def mean_factor(self, method: str) -> float | None:
         """Return the mean factor over all iterations of the full runs; None until all have finished."""

@@ -95,6 +95,16 @@ def test_the_rate_with_the_highest_validation_accuracy_is_chosen_and_the_smaller
     assert small.at_edge("sam")
 
 
+def test_means_of_as_many_images_are_equal_whatever_their_rounding(tmp_path: Path) -> None:
+    """97.1 + 97.3 is a bit less than 97.2 + 97.2 in floating point."""
+    small = study(tmp_path, "paper")
+    search(small, "sgd", [10.0, 97.2, 97.2, 97.2, 10.0, 10.0])
+    for run, accuracy in zip(records_of(small.search_cell("sgd", 0.01).config), (97.1, 97.3), strict=True):
+        write(run, validation_accuracy=accuracy)
+    assert (97.1 + 97.3) / 2 != 97.2
+    assert small.best_rate("sgd") == 0.01
+
+
 def test_a_rate_at_which_one_run_diverged_is_not_chosen(tmp_path: Path) -> None:
     small = study(tmp_path, "paper")
     search(small, "sgd", [10.0, 20.0, 30.0, 40.0, 50.0, 60.0])
