@@ -186,14 +186,14 @@ def test_a_record_grows_and_nothing_is_measured_twice(
 def test_the_study_shows_what_it_measures(run: Run) -> None:
     """A value on all the data is not the value on the first 40 examples, and is measured again."""
     assert run_script(sharpness, [str(run.folder), "--examples", "60", "--sam"]) == 0
-    examples = {"ascent_descent": None, "keskar": 60, "sam": 40}
+    examples = {"ascent_descent": None, "keskar_train": 60, "sam": 40}
     config = recorded(run.read_config() or {})
     config.results = str(run.results)
     for _ in range(2):
         codes = training._measure([config], examples)
     assert codes == [0, 0, 0]
     values = flatness._values(run, {**examples, "hessian_top": None})
-    assert values.keys() == {"ascent_descent", "keskar_percent", "sam"}
+    assert values.keys() == {"ascent_descent", "keskar_train_percent", "sam"}
 
 
 def test_values_of_other_settings_are_dropped(run: Run) -> None:
