@@ -23,7 +23,7 @@ def main(arguments: list[str]) -> None:
         type=Path,
         default=PROJECT / "results" / "reference",
         metavar="DIR",
-        help="the folder of these runs and of what is made from them; default results/reference",
+        help="the folder of these runs and of what is made from them",
     )
     chosen = parser.parse_args(arguments)
     for results in chosen.results:
