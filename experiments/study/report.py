@@ -135,9 +135,7 @@ def _sheets(study: Study, rows: dict[tuple[str, str], Row]) -> list[Sheet]:
             [line for group in _by_part([*usual, *batches]) for line in _against_baseline(group)],
             study,
         ),
-        _table(
-            "variants", f"Variants of {salr.name}, at equal gradient calls", [Line(salr), *variants], study
-        ),
+        _table("variants", f"Variants of {salr.name}, at its best rate", [Line(salr), *variants], study),
         _table("lenet", "LeNet, at the rates that were chosen for mnistfc", _against_baseline(lenet), study),
     ]
 
