@@ -1,9 +1,10 @@
 """SALR (sections 2 and 5, Algorithms 1 to 4)."""
 
+import inspect
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +87,17 @@ class SALR(Wrapper):
     """
 
     wraps_wrappers = True
+    default_measure: type[Measure] = AscentDescent
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        # Before __init__, which would only say that it does not know the name.
+        for name in inspect.signature(cls.default_measure).parameters:
+            if name in options:
+                measure = f"{cls.default_measure.__name__}({name}={options[name]!r})"
+                raise TypeError(
+                    f"{name} is an option of the measure; expected {cls.__name__}(base, {measure})"
+                )
+        return super().__new__(cls, *arguments, **options)
 
     def __init__(
         self,
@@ -97,7 +109,7 @@ class SALR(Wrapper):
         modules: nn.Module | Iterable[nn.Module] = (),
     ) -> None:
         super().__init__(base, modules)
-        self.sharpness_measure = AscentDescent() if measure is None else measure
+        self.sharpness_measure = self.default_measure() if measure is None else measure
         if not isinstance(self.sharpness_measure, Measure):
             raise TypeError(
                 f"measure = {measure!r}; expected a measure of salr.sharpness, as in "

@@ -47,6 +47,8 @@ class ReleasedSALR(SALR):
         True
     """
 
+    default_measure = ReleasedMeasure
+
     def __init__(
         self,
         base: Optimizer,
@@ -56,7 +58,6 @@ class ReleasedSALR(SALR):
         max_factor: float = 5.0,
         modules: nn.Module | Iterable[nn.Module] = (),
     ) -> None:
-        measure = ReleasedMeasure() if measure is None else measure
         super().__init__(base, measure, interval, shared_noise, max_factor, modules)
 
     @property

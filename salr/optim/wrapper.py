@@ -3,7 +3,7 @@
 import inspect
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 from torch._compile import _disable_dynamo
@@ -83,7 +83,7 @@ class Wrapper(Optimizer):
     adds_accumulated = True
     """Whether gradients from before the step can be added to the one that the base steps with."""
 
-    def __new__(cls, *arguments: Any, **options: Any) -> "Wrapper":
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
         # Before __init__, which would complain of the names of another package's form, SAM(parameters, SGD,
         # lr=0.1).
         if arguments or options:

@@ -153,3 +153,17 @@ def test_a_symmetric_measure_is_the_same_for_the_negative_loss(measure: Measure)
 def test_a_base_that_bounds_its_rate_by_itself_is_named() -> None:
     with pytest.warns(UserWarning, match=r"\AAdafactor steps at the smaller of lr and 1/√t"):
         SALR(Adafactor([nn.Parameter(torch.ones(1))], lr=1.0))
+
+
+@pytest.mark.parametrize(
+    ("kind", "option", "expected"),
+    [
+        (SALR, {"gamma": 1e-3}, r"gamma is .* measure; expected SALR\(base, AscentDescent\(gamma=0.001\)\)"),
+        (ReleasedSALR, {"step_limit": 1.0}, r"ReleasedSALR\(base, ReleasedMeasure\(step_limit=1.0\)\)"),
+    ],
+)
+def test_an_option_of_the_measure_is_explained(
+    kind: type[Wrapper], option: dict[str, float], expected: str
+) -> None:
+    with pytest.raises(TypeError, match=expected):
+        kind(base(), **option)
