@@ -4,7 +4,7 @@ import inspect
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -89,15 +89,14 @@ class SALR(Wrapper):
     wraps_wrappers = True
     default_measure: type[Measure] = AscentDescent
 
-    def __new__(cls, *arguments: Any, **options: Any) -> Self:
-        # Before __init__, which would only say that it does not know the name.
+    @classmethod
+    def _check_names(cls, options: Iterable[str]) -> None:
         for name in inspect.signature(cls.default_measure).parameters:
             if name in options:
-                measure = f"{cls.default_measure.__name__}({name}={options[name]!r})"
+                measure = f"{cls.default_measure.__name__}({name}=...)"
                 raise TypeError(
                     f"{name} is an option of the measure; expected {cls.__name__}(base, {measure})"
                 )
-        return super().__new__(cls, *arguments, **options)
 
     def __init__(
         self,

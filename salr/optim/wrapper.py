@@ -88,7 +88,12 @@ class Wrapper(Optimizer):
         # lr=0.1).
         if arguments or options:
             check_optimizer(cls.__name__, arguments[0] if arguments else options.get("base"))
+            cls._check_names(options)
         return super().__new__(cls)
+
+    @classmethod
+    def _check_names(cls, options: Iterable[str]) -> None:
+        """Raise TypeError for an option of another form. ``__init__`` would only call it unexpected."""
 
     def __init__(self, base: Optimizer, modules: nn.Module | Iterable[nn.Module] = ()) -> None:
         if isinstance(base, Wrapper) and (base.wraps_wrappers or not self.wraps_wrappers):
