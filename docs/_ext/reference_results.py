@@ -33,6 +33,7 @@ from reference_words import (  # noqa: E402
 
 from salr.reporting.methods import name_of  # noqa: E402
 from salr.reporting.metrics import METRICS  # noqa: E402
+from salr.sharpness import AscentDescent  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -217,22 +218,48 @@ def _steps(timed: Sequence[dict[str, str]]) -> str:
     return markdown(["step", "gradients", *networks], lines)
 
 
+def _expansions() -> list[tuple[str, dict[str, str]]]:
+    """Return the summaries of the runs of ``scripts/expansion.py``, each with the name of its cell."""
+    return [
+        (path.stem.removeprefix("expansion_").removesuffix("_summary").replace("_", " "), row)
+        for path in sorted(REFERENCE.rglob("expansion_*_summary.csv"))
+        for row in rows(path.relative_to(REFERENCE).as_posix())
+    ]
+
+
 def expansion() -> str:
     """Return how far Definition 1 goes with its first-order term while cells train."""
     lines = []
-    for path in sorted(REFERENCE.rglob("expansion_*_summary.csv")):
-        cell = path.stem.removeprefix("expansion_").removesuffix("_summary").replace("_", " ")
-        for row in rows(path.relative_to(REFERENCE).as_posix()):
-            if row["phase"] == "all":
-                low, high = float(row["ratio_low"]), float(row["ratio_high"])
-                ratio = f"{float(row['ratio']):.3f} ({low:.3f}, {high:.3f})"
-                where = (cell, f"γ {row['gamma']}, η0 {row['rate']}", row["measurements"])
-                correlation = float(row["correlation"])
-                together = "–" if math.isnan(correlation) else f"{correlation:.4f}"
-                lines.append((*where, ratio, together))
+    for cell, row in _expansions():
+        if row["phase"] == "all":
+            correlation = float(row["correlation"])
+            together = "–" if math.isnan(correlation) else f"{correlation:.4f}"
+            where = (cell, f"γ {row['gamma']}, η0 {row['rate']}", row["measurements"])
+            lines.append((*where, _ratio_of(row), together))
     if not lines:
         return "No run of `scripts/expansion.py`, which measures this while a cell trains, is committed yet."
     return markdown(("cell", "values", "measurements", "ratio (5 %, 95 %)", "correlation"), lines)
+
+
+def expansion_in_words() -> str:
+    """Return how close Definition 1 is to its first-order term at the paper's γ, and where the least."""
+    at_gamma = [each for each in _expansions() if float(each[1]["gamma"]) == AscentDescent().gamma]
+    whole = [row for _, row in at_gamma if row["phase"] == "all"]
+    if not whole:
+        return ""
+    ratios = sorted(float(row["ratio"]) for row in whole)
+    least = min(float(row["correlation"]) for row in whole)
+    cell, farthest = max(at_gamma, key=lambda each: abs(math.log(float(each[1]["ratio"]))))
+    part = {"all": "", "early": " in the first third", "late": " in the last third"}[farthest["phase"]]
+    return (
+        f"At the paper's γ of {AscentDescent().gamma:g}, the median ratio of these {len(whole)} runs is "
+        f"{ratios[0]:.3f} to {ratios[-1]:.3f}, and the correlation of the factors is {least:.3f} or more. "
+        f"The ratio is farthest from 1 for {cell} at η0 = {farthest['rate']}{part}: {_ratio_of(farthest)}."
+    )
+
+
+def _ratio_of(row: dict[str, str]) -> str:
+    return f"{float(row['ratio']):.3f} ({float(row['ratio_low']):.3f}, {float(row['ratio_high']):.3f})"
 
 
 def rounding() -> str:
@@ -285,6 +312,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "steps": steps,
     "ratios": ratios,
     "expansion": expansion,
+    "expansion_in_words": expansion_in_words,
+    "expansion_curves": partial(pictures, "expansion/*.png", "Definition 1 and its first-order term"),
     "rounding": rounding,
     "sharp_and_flat": sharp_and_flat,
 }
