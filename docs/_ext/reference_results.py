@@ -147,11 +147,15 @@ def _named(row: dict[str, str]) -> str:
 
 
 def study(name: str) -> str:
-    """Return a table of the study, as its report has written it."""
+    """Return a table of the study, as its report has written it; only words if it has no run yet."""
     path = REFERENCE / "study" / f"{name}.md"
-    if not path.exists():
-        return "The study has not been measured yet."
+    if not path.exists() or not any(map(_has_runs, rows(f"study/{name}.csv"))):
+        return "*Not measured yet.*"
     return path.read_text(encoding="utf-8").partition("\n\n")[2].strip()  # the page has titles of its own
+
+
+def _has_runs(row: dict[str, str]) -> bool:
+    return any(row.get(name) not in (None, "", "0") for name in ("n", "runs", "others", "diverged"))
 
 
 def costs() -> str:
@@ -228,17 +232,20 @@ def _expansions() -> list[tuple[str, dict[str, str]]]:
 
 
 def expansion() -> str:
-    """Return how far Definition 1 goes with its first-order term while cells train."""
-    lines = []
+    """Return how far Definition 1 goes with its first-order term while cells train, a line per run."""
+    runs: dict[tuple[str, str, str], dict[str, str]] = {}
     for cell, row in _expansions():
         if row["phase"] == "all":
             correlation = float(row["correlation"])
-            together = "–" if math.isnan(correlation) else f"{correlation:.4f}"
-            where = (cell, f"γ {row['gamma']}, η0 {row['rate']}", row["measurements"])
-            lines.append((*where, _ratio_of(row), together))
-    if not lines:
+            together = "–" if math.isnan(correlation) else f"{correlation:.3f}"
+            of_gamma = runs.setdefault((cell, row["rate"], row["measurements"]), {})
+            of_gamma[row["gamma"]] = f"{float(row['ratio']):.3f}{NO_BREAK}({together})"
+    if not runs:
         return "No run of `scripts/expansion.py`, which measures this while a cell trains, is committed yet."
-    return markdown(("cell", "values", "measurements", "ratio (5 %, 95 %)", "correlation"), lines)
+    gammas = sorted({gamma for of_gamma in runs.values() for gamma in of_gamma}, key=float)
+    head = ("cell", "η0", "measurements", *(f"γ = {float(gamma):g}" for gamma in gammas))
+    lines = [(*run, *(of_gamma.get(gamma, "–") for gamma in gammas)) for run, of_gamma in runs.items()]
+    return markdown(head, lines)
 
 
 def expansion_in_words() -> str:

@@ -137,7 +137,7 @@ def test_without_runs_nothing_is_found(tmp_path: Path) -> None:
     module = pretend(tmp_path)
     assert module.found() == "- No table of the paper is measured yet."
     assert module.results() == ""
-    assert module.study("methods") == "The study has not been measured yet."
+    assert module.study("methods") == "*Not measured yet.*"
 
 
 def test_one_seed_gives_a_difference_without_interval_and_no_verdict(tmp_path: Path) -> None:
@@ -237,8 +237,32 @@ def test_the_study_says_differences_seeds_edges_and_diverged_runs(tmp_path: Path
 def test_tables_of_the_study_are_its_reports(name: str) -> None:
     module = extension()
     path = module.REFERENCE / "study" / f"{name}.md"
-    if path.exists():
+    counts = [int(row.get("n") or row.get("runs") or 0) for row in module.rows(f"study/{name}.csv")]
+    if any(counts):
         assert module.study(name) in path.read_text(encoding="utf-8")
         assert module.study(name).startswith("| ")
     else:
-        assert module.study(name) == "The study has not been measured yet."
+        assert module.study(name) == "*Not measured yet.*"
+
+
+def test_an_expansion_is_told_at_the_papers_gamma(tmp_path: Path) -> None:
+    def row(gamma: str, phase: str, ratio: str, correlation: str) -> dict[str, str]:
+        low_high = {"ratio_low": "0.5", "ratio_high": "2"}
+        where = {"rate": "0.1", "gamma": gamma, "phase": phase, "measurements": "9"}
+        return where | {"ratio": ratio, "correlation": correlation} | low_high
+
+    table = [
+        row("0.1", "all", "9.0", "nan"),
+        row("0.002", "all", "1.1", "0.98765"),
+        row("0.002", "early", "1.0", "1"),
+        row("0.002", "late", "0.75", "0.9"),
+    ]
+    module = pretend(tmp_path, expansion__expansion_digits_lenet_sgd_salr_summary=table)
+    assert module.expansion().splitlines()[2] == (
+        "| digits lenet sgd salr | 0.1 | 9 | 1.100\u00a0(0.988) | 9.000\u00a0(–) |"
+    )
+    assert module.expansion_in_words() == (
+        "At the paper's γ of 0.002, the median ratio of these 1 runs is 1.100 to 1.100, and the correlation "
+        "of the factors is 0.988 or more. The ratio is farthest from 1 for digits lenet sgd salr at η0 = 0.1 "
+        "in the last third: 0.750 (0.500, 2.000)."
+    )
