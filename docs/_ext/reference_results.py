@@ -20,7 +20,6 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]  # run as a script, it f
 import reference_costs  # noqa: E402
 from reference_words import (  # noqa: E402
     NO_BREAK,
-    UNITS,
     beside_published,
     budget,
     diverged,
@@ -91,7 +90,7 @@ def _differences(table: str) -> list[str]:
         first, second = (cells[place(row), row[side]] for side in ("method", "against"))
         compared = f"{name_of(row['method'])} minus {name_of(row['against'])}"
         names = f"{place(row)}, {budget(first, second)}: {compared}"
-        size = f"{float(row['difference']):+.3g}{UNITS[first['metric']]}"
+        size = METRICS[first["metric"]].difference(f"{float(row['difference']):+.3g}")
         lines.append(f"{names} is {size} ({interval(row)}{seeds(row['n'])}); {outcome(row)}.")
     return lines
 
@@ -128,7 +127,7 @@ def _found_by_the_study() -> list[str]:
     outcomes: dict[str, list[str]] = {}
     for row in methods:
         if row["outcome"] and row["difference"]:
-            size = f"{float(row['difference']):+.3g}{UNITS['accuracy_percent']}"
+            size = METRICS["accuracy_percent"].difference(f"{float(row['difference']):+.3g}")
             numbers = f"{interval(row)}{seeds(row['seeds_compared'])}{diverged(row)}"
             text = f"{row['name']} ({size}, {numbers})"
             outcomes.setdefault(row["outcome"], []).append(text)

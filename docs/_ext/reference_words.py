@@ -7,13 +7,6 @@ from salr.reporting.metrics import METRICS
 from salr.reporting.statistics import MIN_SEEDS
 
 NO_BREAK = "\u00a0"
-UNITS = {
-    "accuracy_percent": " percentage points",
-    "perplexity": "",
-    "nats": " nats",
-    "sharpness_1e-3": NO_BREAK + "×" + NO_BREAK + "10⁻³",
-}
-"""The unit of a difference, for each metric."""
 
 
 def budget(first: dict[str, str], second: dict[str, str]) -> str:
@@ -66,5 +59,6 @@ def beside_published(row: dict[str, str]) -> str:
         return f"{cell}: nothing is measured ({runs})"
     differs = "differs" if row["differs"] == "True" else "does not differ significantly"
     word = f"{differs} from" if number >= MIN_SEEDS else "has too few seeds to be compared with"
-    gap = f"{float(row['mean_minus_published']):+.{METRICS[row['metric']].digits}f}{UNITS[row['metric']]}"
+    metric = METRICS[row["metric"]]
+    gap = metric.difference(f"{float(row['mean_minus_published']):+.{metric.digits}f}")
     return f"{cell}: the measured mean {word} the published mean ({gap}, {runs})"

@@ -10,6 +10,7 @@ class Metric:
 
     Attributes:
         label: the quantity and its unit, for axes.
+        unit: of a difference, in words; empty if there is none.
         curve: the column of the metrics that is drawn over time; None if it is measured only after training.
         digits: decimals in the tables.
         resolution: the smallest step between values: one of 10,000 test images, or the last printed digit.
@@ -18,11 +19,16 @@ class Metric:
 
     name: str
     label: str
+    unit: str
     curve: str | None
     digits: int
     higher_is_better: bool
     resolution: float
     relative: bool
+
+    def difference(self, number: str) -> str:
+        """Return a difference with its unit: ``+0.12 percentage points``."""
+        return f"{number} {self.unit}" if self.unit else number
 
     def better(self, difference: float) -> bool:
         """Whether a method that differs by ``difference`` from another one is the better one."""
@@ -32,10 +38,19 @@ class Metric:
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("accuracy_percent", "test accuracy (%)", "test_accuracy", 2, True, 0.01, False),
-        Metric("perplexity", "test perplexity", "test_perplexity", 2, False, 0.01, True),
-        Metric("nats", "test loss (nats per character)", "test_loss", 3, False, 0.001, False),
-        Metric("sharpness_1e-3", "sharpness (×10⁻³)", None, 2, False, 0.01, True),
+        Metric(
+            "accuracy_percent",
+            "test accuracy (%)",
+            "percentage points",
+            "test_accuracy",
+            2,
+            True,
+            0.01,
+            False,
+        ),
+        Metric("perplexity", "test perplexity", "", "test_perplexity", 2, False, 0.01, True),
+        Metric("nats", "test loss (nats per character)", "nats", "test_loss", 3, False, 0.001, False),
+        Metric("sharpness_1e-3", "sharpness (×10⁻³)", "×\u00a010⁻³", None, 2, False, 0.01, True),
     )
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from salr.reporting.cells import Cell
 from salr.reporting.comparisons import Comparison, Outcome
 from salr.reporting.methods import name_of
+from salr.reporting.metrics import METRICS
 from salr.reporting.render import differs, number, pair_text
 from salr.reporting.tables import Table, by_place
 from salr.reporting.verdicts import Count, Judgement, Verdict, Word
@@ -156,9 +157,9 @@ def aggregate_text(verdict: Verdict) -> str:
     if verdict.aggregate is None:
         return ""
     mean, chance = verdict.aggregate.mean_difference, verdict.aggregate.improvement
-    unit = " points" if verdict.claim.main_metric == "accuracy_percent" else ""
+    interval = f"{mean.value:+.2f} [{mean.low:+.2f}, {mean.high:+.2f}]"
     return (
-        f"mean improvement {mean.value:+.2f} [{mean.low:+.2f}, {mean.high:+.2f}]{unit}; "
+        f"mean improvement {METRICS[verdict.claim.main_metric].difference(interval)}; "
         f"a run is better with probability {chance.value:.2f} [{chance.low:.2f}, {chance.high:.2f}]"
     )
 
