@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]  # run as a script, it finds the project's packages
 
 import reference_costs  # noqa: E402
+import reference_first_order  # noqa: E402
 from reference_words import (  # noqa: E402
     NO_BREAK,
     beside_published,
@@ -268,6 +269,21 @@ def _ratio_of(row: dict[str, str]) -> str:
     return f"{float(row['ratio']):.3f} ({float(row['ratio_low']):.3f}, {float(row['ratio_high']):.3f})"
 
 
+def first_order() -> str:
+    """Return first-order SALR beside SALR: accuracy at the same rate and epochs, and what a step costs."""
+    head, lines = reference_first_order.compared(REFERENCE)
+    if not lines:
+        return "*Not measured yet.*"
+    timed = rows("bench/step_cpu_float32.csv")
+    ms = {(row["network"], row["contestant"]): float(row["ms"]) for row in timed}
+    times = ", ".join(
+        f"{ms[network, 'our SALR'] / ms[network, 'our first-order SALR']:.1f} on {network}"
+        for network in dict.fromkeys(row["network"] for row in timed)
+        if {(network, "our SALR"), (network, "our first-order SALR")} <= ms.keys()
+    )
+    return f"{markdown(head, lines)}\n\nA step of SALR takes as long as several of first-order SALR: {times}."
+
+
 def rounding() -> str:
     """Return by how much bfloat16 changes the factor while cells train."""
     lines = []
@@ -320,6 +336,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "expansion": expansion,
     "expansion_in_words": expansion_in_words,
     "expansion_curves": partial(pictures, "expansion/*.png", "Definition 1 and its first-order term"),
+    "first_order": first_order,
     "rounding": rounding,
     "sharp_and_flat": sharp_and_flat,
 }
