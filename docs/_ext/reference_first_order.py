@@ -47,14 +47,14 @@ def compared(results: Path) -> Table:
             for side in ("exact", "first")
         }
         gap = difference(by_seed["first"], by_seed["exact"], ACCURACY.resolution)
-        interval = f" [{gap.low:+.2f}, {gap.high:+.2f}]" if gap.n > 1 else ""
+        interval = f" [{_signed(gap.low)}, {_signed(gap.high)}]" if gap.n > 1 else ""
         rows.append(
             (
                 f"{network}, {dataset}",
                 f"{rate:g}",
                 f"{epochs:g}",
                 *(_mean(by_seed[side]) for side in ("exact", "first")),
-                f"{gap.mean:+.2f}{interval}",
+                _signed(gap.mean) + interval,
                 str(gap.n),
             )
         )
@@ -64,3 +64,7 @@ def compared(results: Path) -> Table:
 def _mean(by_seed: dict[int, float]) -> str:
     values = estimate(list(by_seed.values()))
     return f"{values.mean:.2f}" + (f" ({values.std:.2f})" if values.n > 1 else "")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-0.00", "0.00").replace("+0.00", "0.00")

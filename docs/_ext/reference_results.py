@@ -276,12 +276,13 @@ def first_order() -> str:
         return "*Not measured yet.*"
     timed = rows("bench/step_cpu_float32.csv")
     ms = {(row["network"], row["contestant"]): float(row["ms"]) for row in timed}
-    times = ", ".join(
-        f"{ms[network, 'our SALR'] / ms[network, 'our first-order SALR']:.1f} on {network}"
+    times = [
+        f"{ms[network, 'our SALR'] / ms[network, 'our first-order SALR']:.1f} times on {network}"
         for network in dict.fromkeys(row["network"] for row in timed)
         if {(network, "our SALR"), (network, "our first-order SALR")} <= ms.keys()
-    )
-    return f"{markdown(head, lines)}\n\nA step of SALR takes as long as several of first-order SALR: {times}."
+    ]
+    words = f"A step of SALR takes longer than one of first-order SALR: {', '.join(times)}."
+    return f"{markdown(head, lines)}\n\n{words}"
 
 
 def rounding() -> str:
