@@ -107,6 +107,9 @@ def found() -> str:
     lines = [f"- {measured} of the {len(cells)} cells of Table {numbers} are measured."]
     lines += [f"- {beside_published(row)}." for row in shown]
     lines += [f"- {line}" for name in _tables() for line in _differences(name)]
+    lines += [
+        f"- {line}" for line in map(reference_first_order.words, reference_first_order.compared(REFERENCE))
+    ]
     return "\n".join([*lines, *_found_by_the_study()])
 
 
@@ -271,8 +274,8 @@ def _ratio_of(row: dict[str, str]) -> str:
 
 def first_order() -> str:
     """Return first-order SALR beside SALR: accuracy at the same rate and epochs, and what a step costs."""
-    head, lines = reference_first_order.compared(REFERENCE)
-    if not lines:
+    cells = reference_first_order.compared(REFERENCE)
+    if not cells:
         return "*Not measured yet.*"
     timed = rows("bench/step_cpu_float32.csv")
     ms = {(row["network"], row["contestant"]): float(row["ms"]) for row in timed}
@@ -281,8 +284,9 @@ def first_order() -> str:
         for network in dict.fromkeys(row["network"] for row in timed)
         if {(network, "our SALR"), (network, "our first-order SALR")} <= ms.keys()
     ]
+    table = markdown(*reference_first_order.table(cells))
     words = f"A step of SALR takes longer than one of first-order SALR: {', '.join(times)}."
-    return f"{markdown(head, lines)}\n\n{words}"
+    return f"{table}\n\n{words}"
 
 
 def rounding() -> str:

@@ -47,35 +47,34 @@ RUNS = [
 ]
 
 
-def compared(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, object]]) -> list[tuple[str, ...]]:
+def told(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, object]]) -> list[tuple[tuple[str, ...], str]]:
+    """Return the row of the table and the sentence about each cell."""
     sys.path[:0] = [str(ROOT / "docs" / "_ext")]
-    import reference_first_order  # type: ignore[import-not-found]
+    import reference_first_order as extension  # type: ignore[import-not-found]
 
-    monkeypatch.setattr(reference_first_order, "load_runs", lambda _: (pd.DataFrame(rows), pd.DataFrame()))
-    found: list[tuple[str, ...]] = reference_first_order.compared(Path("results"))[1]
-    return found
+    monkeypatch.setattr(extension, "load_runs", lambda _: (pd.DataFrame(rows), pd.DataFrame()))
+    cells = extension.compared(Path("results"))
+    return list(zip(extension.table(cells)[1], map(extension.words, cells), strict=True))
 
 
 def test_only_runs_that_differ_in_the_measure_alone_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
-    (row,) = compared(monkeypatch, RUNS)
+    ((row, words),) = told(monkeypatch, RUNS)
     # Differences 0.1 and 0.3: mean 0.2, standard error 0.1, and t(1) of 97.5 % is 12.706.
-    assert row == (
-        "mnistfc, mnist",
-        "0.01",
-        "20",
-        "97.10 (0.14)",
-        "97.30 (0.28)",
-        "+0.20 [-1.07, +1.47]",
-        "2",
+    where = "mnistfc, mnist", "0.01", "20"
+    assert row == (*where, "97.10 (0.14)", "97.30 (0.28)", "+0.20 [-1.07, +1.47]", "2")
+    assert words == (
+        "mnistfc, mnist, at the same rate (η0 = 0.01) and for as many iterations: "
+        "first-order SALR minus SALR is +0.20 percentage points (95 % interval -1.07 to +1.47, 2 seeds)."
     )
 
 
 def test_one_seed_has_no_interval_and_no_runs_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
-    (row,) = compared(monkeypatch, [RUNS[0], RUNS[3]])
+    ((row, words),) = told(monkeypatch, [RUNS[0], RUNS[3]])
     assert row[3:] == ("97.00", "97.10", "+0.10", "1")
-    assert compared(monkeypatch, [RUNS[0]]) == []
-    assert compared(monkeypatch, [RUNS[-1]]) == []
-    assert compared(monkeypatch, []) == []
+    assert words.endswith("SALR is +0.10 percentage points (1 seed).")
+    assert told(monkeypatch, [RUNS[0]]) == []
+    assert told(monkeypatch, [RUNS[-1]]) == []
+    assert told(monkeypatch, []) == []
 
 
 def test_without_such_runs_the_findings_say_so(tmp_path: Path) -> None:
