@@ -79,9 +79,10 @@ def words(cell: Compared) -> str:
     """Return a comparison as a sentence."""
     gap = cell.gap
     span = f"95 % interval {_signed(gap.low)} to {_signed(gap.high)}, " if gap.n > 1 else ""
+    size = ACCURACY.difference(_signed(gap.mean))
     return (
         f"{cell.place}, at the same rate (η0 = {cell.rate:g}) and for as many iterations: "
-        f"first-order SALR minus SALR is {ACCURACY.difference(_signed(gap.mean))} ({span}{seeds(str(gap.n))})."
+        f"first-order SALR minus SALR is {size} ({span}{seeds(str(gap.n))})."
     )
 
 
