@@ -61,8 +61,8 @@ def load_all(choices: Sequence[Choices], overrides: Sequence[str]) -> list[Confi
         return [load([*words[cell], *overrides]) for cell in choices]
     configs: dict[Choices, Config] = {}
     placed: dict[str, str] = {}
-    # To place a part is to copy it, and the optimizers' are the largest.
-    for cell in sorted(words, key=lambda cell: cell[::-1]):
+    # To place a part is to copy it. The optimizers are the largest, then the data sets.
+    for cell in sorted(words, key=lambda cell: (cell[2], cell[0], cell[1])):
         for group, name in zip(GROUPS, cell, strict=False):
             if placed.get(group) != name:
                 root[group] = parts[group][name]
