@@ -158,7 +158,8 @@ def study(name: str) -> str:
 
 
 def _has_runs(row: dict[str, str]) -> bool:
-    return any(row.get(name) not in (None, "", "0") for name in ("n", "runs", "others", "diverged"))
+    counted = any(row.get(name) not in (None, "", "0") for name in ("n", "runs", "diverged"))
+    return counted or bool(diverged({"others": "", **row}))
 
 
 def costs() -> str:

@@ -93,7 +93,7 @@ def test_what_was_found_is_what_was_measured() -> None:
     assert len(differing) == sum(row.get("differs") == "True" for row in cells)
     tested = [row for row in module.rows("tables/table1_differences.csv") if row["difference"]]
     for row in tested:
-        names = f"{module.name_of(row['method'])} minus {module.name_of(row['against'])}"
+        names = f": {module.name_of(row['method'])} minus {module.name_of(row['against'])} is"
         (line,) = (line for line in found if names in line and row["network"] in line)
         assert row.get("outcome", f"{row['n']} seeds") in line
 
