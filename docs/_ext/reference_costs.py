@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from reference_words import Table
+
 from experiments.jobs import cut, makespan
 from experiments.paper.published import CAPTIONS
 from experiments.paper.tables import cells_of_tables
@@ -21,9 +23,6 @@ CLUSTER = 64
 """Devices that are alike and share the jobs of a table."""
 
 NOT_MEASURED = "not measured yet"
-
-Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
-"""A head and the rows below it."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from reference_words import seeds
+from reference_words import Table, seeds
 
 from salr.records import load_runs
 from salr.reporting.metrics import METRICS
@@ -28,9 +28,6 @@ SAME = [
 """Columns in which the two must agree."""
 
 HEAD = ("network, data", "η0", "epochs", "SALR", "first-order SALR", "difference [95 %]", "seeds")
-
-Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
-"""A head and the rows below it."""
 
 
 @dataclass(frozen=True)

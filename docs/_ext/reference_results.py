@@ -6,7 +6,6 @@ there.
 """
 
 import csv
-import math
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]  # run as a script, it finds the project's packages
 
 import reference_costs  # noqa: E402
+import reference_expansion  # noqa: E402
 import reference_first_order  # noqa: E402
 from reference_words import (  # noqa: E402
     NO_BREAK,
@@ -33,7 +33,6 @@ from reference_words import (  # noqa: E402
 
 from salr.reporting.methods import name_of  # noqa: E402
 from salr.reporting.metrics import METRICS  # noqa: E402
-from salr.sharpness import AscentDescent  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -152,14 +151,9 @@ def _named(row: dict[str, str]) -> str:
 def study(name: str) -> str:
     """Return a table of the study, as its report has written it; only words if it has no run yet."""
     path = REFERENCE / "study" / f"{name}.md"
-    if not path.exists() or not any(map(_has_runs, rows(f"study/{name}.csv"))):
+    if not path.exists() or not any(map(ended, rows(f"study/{name}.csv"))):
         return "*Not measured yet.*"
     return path.read_text(encoding="utf-8").partition("\n\n")[2].strip()  # the page has titles of its own
-
-
-def _has_runs(row: dict[str, str]) -> bool:
-    counted = any(row.get(name) not in (None, "", "0") for name in ("n", "runs", "diverged"))
-    return counted or bool(diverged({"others": "", **row}))
 
 
 def costs() -> str:
@@ -226,51 +220,17 @@ def _steps(timed: Sequence[dict[str, str]]) -> str:
     return markdown(["step", "gradients", *networks], lines)
 
 
-def _expansions() -> list[tuple[str, dict[str, str]]]:
-    """Return the summaries of the runs of ``scripts/expansion.py``, each with the name of its cell."""
-    return [
-        (path.stem.removeprefix("expansion_").removesuffix("_summary").replace("_", " "), row)
-        for path in sorted(REFERENCE.rglob("expansion_*_summary.csv"))
-        for row in rows(path.relative_to(REFERENCE).as_posix())
-    ]
-
-
 def expansion() -> str:
     """Return how far Definition 1 goes with its first-order term while cells train, a line per run."""
-    runs: dict[tuple[str, str, str], dict[str, str]] = {}
-    for cell, row in _expansions():
-        if row["phase"] == "all":
-            correlation = float(row["correlation"])
-            together = "–" if math.isnan(correlation) else f"{correlation:.3f}"
-            of_gamma = runs.setdefault((cell, row["rate"], row["measurements"]), {})
-            of_gamma[row["gamma"]] = f"{float(row['ratio']):.3f}{NO_BREAK}({together})"
-    if not runs:
+    found = reference_expansion.summaries(REFERENCE)
+    if not found:
         return "No run of `scripts/expansion.py`, which measures this while a cell trains, is committed yet."
-    gammas = sorted({gamma for of_gamma in runs.values() for gamma in of_gamma}, key=float)
-    head = ("cell", "η0", "measurements", *(f"γ = {float(gamma):g}" for gamma in gammas))
-    lines = [(*run, *(of_gamma.get(gamma, "–") for gamma in gammas)) for run, of_gamma in runs.items()]
-    return markdown(head, lines)
+    return markdown(*reference_expansion.table(found))
 
 
 def expansion_in_words() -> str:
     """Return how close Definition 1 is to its first-order term at the paper's γ, and where the least."""
-    at_gamma = [each for each in _expansions() if float(each[1]["gamma"]) == AscentDescent().gamma]
-    whole = [row for _, row in at_gamma if row["phase"] == "all"]
-    if not whole:
-        return ""
-    ratios = sorted(float(row["ratio"]) for row in whole)
-    least = min(float(row["correlation"]) for row in whole)
-    cell, farthest = max(at_gamma, key=lambda each: abs(math.log(float(each[1]["ratio"]))))
-    part = {"all": "", "early": " in the first third", "late": " in the last third"}[farthest["phase"]]
-    return (
-        f"At the paper's γ of {AscentDescent().gamma:g}, the median ratio of these {len(whole)} runs is "
-        f"{ratios[0]:.3f} to {ratios[-1]:.3f}, and the correlation of the factors is {least:.3f} or more. "
-        f"The ratio is farthest from 1 for {cell} at η0 = {farthest['rate']}{part}: {_ratio_of(farthest)}."
-    )
-
-
-def _ratio_of(row: dict[str, str]) -> str:
-    return f"{float(row['ratio']):.3f} ({float(row['ratio_low']):.3f}, {float(row['ratio_high']):.3f})"
+    return reference_expansion.words(reference_expansion.summaries(REFERENCE))
 
 
 def first_order() -> str:

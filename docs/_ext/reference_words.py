@@ -8,6 +8,9 @@ from salr.reporting.statistics import MIN_SEEDS
 
 NO_BREAK = "\u00a0"
 
+Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
+"""A head and the rows below it."""
+
 
 def budget(first: dict[str, str], second: dict[str, str]) -> str:
     """Return how many gradient calls a run of the first cell makes beside one of the second."""
@@ -42,13 +45,14 @@ def place(row: dict[str, str]) -> str:
 
 def diverged(row: dict[str, str]) -> str:
     """Return how many runs of a cell diverged, which its mean does not have; empty if none did."""
-    found = re.search(r"\d+ diverged", row["others"])
+    found = re.search(r"\d+ diverged", row.get("others", ""))
     return f", {found[0]}" if found else ""
 
 
 def ended(row: dict[str, str]) -> bool:
-    """Whether a run of the cell has finished or diverged."""
-    return int(row["n"]) > 0 or bool(diverged(row))
+    """Whether a run of the row has finished or diverged."""
+    counts = (row.get(name) for name in ("n", "runs", "diverged"))
+    return any(count not in (None, "", "0") for count in counts) or bool(diverged(row))
 
 
 def beside_published(row: dict[str, str]) -> str:

@@ -10,8 +10,7 @@ from omegaconf import OmegaConf
 
 from experiments.paper.published import TABLES, optimizer_of, table_rows
 from experiments.schema import Cell, Config, ConfigError
-from experiments.schema.compose import Choices, load_all
-from experiments.schema.overrides import GROUPS
+from experiments.schema.compose import Choices, load_all, words_of
 from experiments.schema.paths import CONFIGS
 from salr.reporting import Published
 
@@ -83,8 +82,7 @@ def cells_of_tables(
 
 def _cell(choices: Choices, preset: str, loaded: Config, words: Sequence[str]) -> Cell:
     config = copy.deepcopy(loaded)
-    chosen = [f"{group}={name}" for group, name in zip(GROUPS, _trained(choices, preset), strict=False)]
-    overrides = [*chosen, *words]
+    overrides = [*words_of(_trained(choices, preset)), *words]
     if preset == "short" and config.trainer.epochs is None:
         config.trainer.epochs = max(1, config.epochs // 10)
         overrides.append(f"trainer.epochs={config.trainer.epochs}")

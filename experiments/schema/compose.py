@@ -41,6 +41,11 @@ Choices = tuple[str, str, str]
 """The files that a cell chooses: data set, network and optimizer."""
 
 
+def words_of(choices: Choices) -> list[str]:
+    """Return the words that choose a cell's files."""
+    return [f"{group}={name}" for group, name in zip(GROUPS, choices, strict=False)]
+
+
 def load_all(choices: Sequence[Choices], overrides: Sequence[str]) -> list[Config]:
     """Return what :func:`load` gives for each of the choices with the same other overrides, but faster.
 
@@ -52,17 +57,16 @@ def load_all(choices: Sequence[Choices], overrides: Sequence[str]) -> list[Confi
     """
     if not choices:
         return []
-    words = {cell: [f"{group}={name}" for group, name in zip(GROUPS, cell, strict=False)] for cell in choices}
-    root = _composed([*words[choices[0]], *overrides])
+    root = _composed([*words_of(choices[0]), *overrides])
     try:
         parts = _parts(choices, overrides)
     except (HydraException, OmegaConfBaseException, AssertionError):
-        # An override does not fit some of the files. Composed alone, the cell that has them explains it.
-        return [load([*words[cell], *overrides]) for cell in choices]
+        # An override does not fit some of the files. The composition of a cell that has them says which one.
+        return [load([*words_of(cell), *overrides]) for cell in choices]
     configs: dict[Choices, Config] = {}
     placed: dict[str, str] = {}
     # To place a part is to copy it. The optimizers are the largest, then the data sets.
-    for cell in sorted(words, key=lambda cell: (cell[2], cell[0], cell[1])):
+    for cell in sorted(set(choices), key=lambda cell: (cell[2], cell[0], cell[1])):
         for group, name in zip(GROUPS, cell, strict=False):
             if placed.get(group) != name:
                 root[group] = parts[group][name]

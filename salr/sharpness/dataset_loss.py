@@ -50,8 +50,8 @@ class DatasetLoss:
         weight: what ``loss`` divides a batch's sum by, given its targets. By default it is the number of
             targets. Class weights and ``ignore_index`` of cross entropy and ``nll_loss``, and the reduction
             "batchmean", are honoured without it: for torch's modules and functions, for partials of them, if
-            they are compiled, and for modules that contain one. In a plain function
-            or a lambda they are not recognised.
+            they are compiled, and for modules that contain one. In a plain function or a
+            lambda they are not recognised.
 
     Raises:
         ValueError: there are no batches or no targets, they can be iterated only once, the loss is a sum, or

@@ -1,13 +1,13 @@
 """First-order SALR beside SALR in the findings: which runs are compared."""
 
-import sys
+import importlib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from tests.docs.test_pages import pretend
-from tests.helpers.commands import ROOT
+from tests.helpers.pages import DOCS
 
 
 def run(optimizer: str, seed: int, accuracy: float, **changes: object) -> dict[str, object]:
@@ -49,9 +49,8 @@ RUNS = [
 
 def told(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, object]]) -> list[tuple[tuple[str, ...], str]]:
     """Return the row of the table and the sentence about each cell."""
-    sys.path[:0] = [str(ROOT / "docs" / "_ext")]
-    import reference_first_order as extension  # type: ignore[import-not-found]
-
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    extension = importlib.import_module("reference_first_order")
     monkeypatch.setattr(extension, "load_runs", lambda _: (pd.DataFrame(rows), pd.DataFrame()))
     cells = extension.compared(Path("results"))
     return list(zip(extension.table(cells)[1], map(extension.words, cells), strict=True))

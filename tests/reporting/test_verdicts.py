@@ -121,7 +121,7 @@ def test_better_and_worse(gain: float, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("gain", "alone", "salr_diverged", "sgd_diverged"),
+    ("gain", "none_diverged", "salr_diverged", "sgd_diverged"),
     [
         (1.0, Outcome.BETTER, Outcome.UNDECIDED, Outcome.BETTER),
         (-1.0, Outcome.WORSE, Outcome.WORSE, Outcome.UNDECIDED),
@@ -129,7 +129,7 @@ def test_better_and_worse(gain: float, tmp_path: Path) -> None:
     ],
 )
 def test_the_runs_that_did_not_diverge_are_no_proof_for_their_method(
-    gain: float, alone: Outcome, salr_diverged: Outcome, sgd_diverged: Outcome
+    gain: float, none_diverged: Outcome, salr_diverged: Outcome, sgd_diverged: Outcome
 ) -> None:
     """The mean is over finished runs only, so it flatters a method of which a run diverged."""
     salr, sgd = (
@@ -143,7 +143,7 @@ def test_the_runs_that_did_not_diverge_are_no_proof_for_their_method(
     def with_diverged(cell: Cell) -> Cell:
         return replace(cell, states={"diverged": 1})
 
-    assert outcome(salr, sgd).outcome is alone
+    assert outcome(salr, sgd).outcome is none_diverged
     first, second = outcome(with_diverged(salr), sgd), outcome(salr, with_diverged(sgd))
     assert (first.outcome, second.outcome) == (salr_diverged, sgd_diverged)
     for each, name in ((first, "SGD-SALR"), (second, "SGD")):
