@@ -16,6 +16,9 @@ from tests.helpers.devices import DEVICES
 
 # The processes of pytest-xdist already fill the cores.
 torch.set_num_threads(1)
+# On a GPU: the same numbers each time, and float32 that is float32.
+torch.backends.cudnn.deterministic = True
+torch.backends.cudnn.allow_tf32 = False
 
 # No deadline, since cores are shared. Derandomised, so that a test session can be repeated.
 settings.register_profile("salr", deadline=None, derandomize=True)

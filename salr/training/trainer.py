@@ -18,7 +18,7 @@ from salr.training.events import Event, Kind, Listener
 from salr.training.failure import reason
 from salr.training.parts import Parts, Progress
 from salr.training.provenance import provenance
-from salr.training.randomness import generator, seed_default
+from salr.training.randomness import full_precision, generator, seed_default
 from salr.training.task import Batch, reset_if_asked
 from salr.training.trace import Trace
 from salr.training.tracker import Guarded, Tracker
@@ -68,8 +68,13 @@ class Trainer:
         """Train to the end and return ``FINISHED`` or ``DIVERGED``.
 
         If the run is stopped (an exception, a signal, a power cut), the next call resumes it after its last
-        complete epoch. On a CPU the result is bit for bit that of a run that was never stopped.
+        complete epoch. The result is that of a run that was never stopped: bit for bit, unless a kernel of
+        the device adds in an order that changes from run to run.
         """
+        with full_precision():
+            return self._train()
+
+    def _train(self) -> State:
         state = State.FAILED
         summary: dict[str, Any] = {}
         try:
@@ -186,7 +191,7 @@ class Trainer:
                 progress.gradient_calls += 1
             else:
                 progress.loss_calls += 1
-            return parts.task.loss(parts.model, stream.batch)
+            return parts.loss(stream.batch)
 
         return closure if parts.task.clip is None else Clipped(closure, parameters, parts.task.clip)
 

@@ -21,6 +21,7 @@ from salr.records import State, find_runs
 from salr.training import Event
 from salr.training.failure import ADVICE
 from tests.helpers.commands import ROOT, SMALL, command, epochs_done, gone, left, runs, train, until
+from tests.helpers.devices import DEVICES
 
 HUGE = "optimizer.base.lr=1e30"
 
@@ -30,7 +31,7 @@ def test_every_seed_is_trained_once_and_summed_up(tmp_path: Path, capsys: pytest
     assert train(arguments) == 0
     first = capsys.readouterr()
     assert first.err == ""
-    assert "digits lenet sgd_salr: 2 epochs, 2 runs on cpu" in first.out
+    assert f"digits lenet sgd_salr: 2 epochs, 2 runs on {DEVICES[-1]}" in first.out
     for seed in (0, 3):
         assert re.search(
             rf"seed {seed}: epoch 2/2: loss [\d.]+, test accuracy [\d.]+ %, factor [\d.]+", first.out
@@ -314,7 +315,7 @@ def test_side_by_side_is_one_after_another_and_a_death_costs_one_run(tmp_path: P
         assert pid not in (os.getpid(), beside.process.pid)
         os.kill(pid, signal.SIGKILL)
         assert beside.wait() == 1
-        assert "3 runs on cpu, 2 in parallel" in beside.text
+        assert f"3 runs on {DEVICES[-1]}, 2 in parallel" in beside.text
         assert "seed 1: failed: its process ended with exit code -9" in beside.text
         assert "Traceback" not in beside.text
     states = {seed: run.state() for seed, run in runs(results).items()}

@@ -135,7 +135,7 @@ def epochs_done(results: Path, seed: int = 0) -> int:
 
 def left(run: Run) -> dict[str, Any]:
     """Return all that a run has recorded, except times and provenance, so that it compares bit for bit."""
-    state = torch.load(run.folder / "checkpoint.pt", weights_only=True)
+    state = torch.load(run.folder / "checkpoint.pt", map_location="cpu", weights_only=True)
     summary, iterations = run.read_json("summary.json") or {}, run.read_json("iterations.json")
     config = run.read_config() or {}
     return {
