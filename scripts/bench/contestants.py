@@ -6,7 +6,8 @@ Entropy-SGD, SmoothOut and SALR.
 """
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import pytorch_optimizer
 import torch
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 
 from models import Dropout
 from salr.closures import Evaluation
-from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut
+from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut, Wrapper
 from salr.sharpness import AscentDescent, GradientNorm
+from salr.training import Classification
+from salr.training.captured import CapturedLoss
 from scripts.bench.subjects import Subject
 
 GAMMA, STEPS, INTERVAL = 2e-3, 5, 2  # the paper's
@@ -51,10 +54,17 @@ def plain_sgd(subject: Subject) -> Step:
     return step
 
 
+def plain_sgd_in_float32(subject: Subject) -> Step:
+    """Train as a user's plain loop does without autocast, on images laid out by rows."""
+    model = copy.deepcopy(subject.model).to(memory_format=torch.contiguous_format)
+    return plain_sgd(replace(subject, model=model, task=Classification()))
+
+
 def our_sgd(subject: Subject) -> Step:
     """Train as the trainer does with a plain optimizer."""
     model = copy.deepcopy(subject.model)
-    optimizer, parameters = _fused(model), list(model.parameters())
+    parameters = list(model.parameters())
+    optimizer = _fused(parameters)
 
     def step() -> None:
         subject.begin(model)
@@ -164,6 +174,24 @@ def literal_salr(subject: Subject) -> Step:
     return step
 
 
+def captured(optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> Contestant:
+    """Return a contestant that trains as the trainer does on a GPU, with the loss in CUDA graphs."""
+
+    def contestant(subject: Subject) -> Step:
+        model = copy.deepcopy(subject.model)
+        parameters = list(model.parameters())
+        loss, taken = CapturedLoss(subject.task, model), optimizer(parameters)
+
+        def closure() -> Tensor:
+            return loss(subject.batch)
+
+        if isinstance(taken, Wrapper):
+            return lambda: taken.step(closure)
+        return lambda: taken.step(Evaluation(closure, parameters))  # type: ignore[arg-type]
+
+    return contestant
+
+
 CONTESTANTS: dict[str, Contestant] = {
     "plain SGD": plain_sgd,
     "our SGD": our_sgd,
@@ -182,9 +210,21 @@ CONTESTANTS: dict[str, Contestant] = {
     "published adaptive SAM": published_adaptive_sam,
 }
 
+ON_IMAGES: dict[str, Contestant] = {
+    "plain SGD in float32": plain_sgd_in_float32,
+    "our SGD, captured": captured(lambda parameters: _fused(parameters)),
+    "our first-order SALR, captured": captured(lambda parameters: SALR(_fused(parameters), GradientNorm())),
+    "our SALR, captured": captured(lambda parameters: SALR(_fused(parameters))),
+    "our SAM, captured": captured(lambda parameters: SAM(_fused(parameters), RHO)),
+    "our SmoothOut, captured": captured(lambda parameters: SmoothOut(_fused(parameters), RADIUS)),
+    "our Entropy-SGD, captured": captured(lambda parameters: LocalEntropy(_fused(parameters, rate=1.0))),
+}
+"""Further ones on a CUDA device, on images."""
 
-def _fused(model: nn.Module, rate: float = RATE) -> torch.optim.SGD:
-    return torch.optim.SGD(model.parameters(), lr=rate, fused=True)
+
+def _fused(trained: nn.Module | Iterable[Tensor], rate: float = RATE) -> torch.optim.SGD:
+    parameters = trained.parameters() if isinstance(trained, nn.Module) else trained
+    return torch.optim.SGD(parameters, lr=rate, fused=True)
 
 
 def _ours(subject: Subject, model: nn.Module, optimizer: torch.optim.Optimizer) -> Step:

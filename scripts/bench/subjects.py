@@ -20,6 +20,10 @@ SIZES: dict[str, tuple[tuple[int, ...], int, int]] = {
 """Input shape (for text the number of steps), batch size, outputs."""
 
 
+PAPER_SIZES = SIZES | {"allcnn_bn": ((3, 32, 32), 128, 10), "resnet18": ((3, 32, 32), 128, 10)}
+"""The same at the paper's batch sizes, for an accelerator."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """Inputs and targets on the device. ``restart``: the model forgets its carried state first."""
@@ -78,7 +82,7 @@ class CountedSubject(Subject):
 
 def subject(name: str, bf16: bool, device: torch.device) -> Subject:
     """Build one of the paper's networks and a batch for it, always the same."""
-    shape, count, outputs = SIZES[name]
+    shape, count, outputs = (SIZES if device.type == "cpu" else PAPER_SIZES)[name]
     torch.manual_seed(0)
     language = len(shape) == 1
     task = LanguageModelling(bf16=bf16) if language else Classification(bf16=bf16)
