@@ -122,7 +122,7 @@ def test_a_diverged_run_of_phase_2_decides_nothing_for_its_method(tmp_path: Path
         "sgd": [97.0, 97.1, 97.2, 97.1, 97.0],
         "sam": [98.0, 98.1, 98.2, 98.1, 98.0],
     }.items():
-        search(full, method, [10.0, 20.0, 30.0, 40.0, 50.0, 20.0])
+        search(full, method, [10.0, 20.0, 30.0, 40.0, 50.0, 20.0, 10.0])
         finish(full, full.cell(FULL, method), accuracies)
     cell = full.cell(FULL, "sam")
     assert cell is not None
@@ -146,12 +146,12 @@ def test_a_rate_at_which_one_run_diverged_is_shown_so(
     monkeypatch.setattr(report, "write_sheets", lambda *_: None)
     monkeypatch.setattr(report, "sensitivity", lambda curves, *_: drawn.append(curves))
     full = study(tmp_path, "paper")
-    search(full, "sgd", [10.0, 20.0, 30.0, 40.0, 50.0, 99.9])
+    search(full, "sgd", [10.0, 20.0, 30.0, 40.0, 50.0, 99.9, 20.0])
     write(records_of(full.search_cell("sgd", 1.0).config)[0], State.DIVERGED)
     make_report(full, tmp_path)
     (curves,) = drawn
     assert full.score("sgd", 1.0) == 0
-    assert curves["sgd"][-2:] == [Point(0.3, (50.0, 50.0)), Point(1.0, (99.9,), diverged=1)]
+    assert curves["sgd"][-3:-1] == [Point(0.3, (50.0, 50.0)), Point(1.0, (99.9,), diverged=1)]
 
 
 def test_only_a_rate_that_the_search_has_chosen_can_be_at_its_edge(tmp_path: Path) -> None:
