@@ -158,7 +158,14 @@ def _base(config: BaseConfig, parameters: list[Tensor]) -> Optimizer:
         momentum = config.momentum or 0.0
         return SGD(parameters, lr=config.lr, momentum=momentum, weight_decay=config.weight_decay, fused=True)
     first, second = config.betas or (0.9, 0.999)
-    return Adam(parameters, lr=config.lr, betas=(first, second), weight_decay=config.weight_decay, fused=True)
+    return Adam(
+        parameters,
+        lr=config.lr,
+        betas=(first, second),
+        weight_decay=config.weight_decay,
+        fused=True,
+        capturable=parameters[0].device.type == "cuda",  # by a CUDA graph
+    )
 
 
 def _task(config: Config) -> Task:

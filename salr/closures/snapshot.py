@@ -10,6 +10,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.parameter import is_lazy
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
+from salr.closures.noise_tape import NoiseTape
 from salr.closures.vectors import local
 
 CPU = torch.device("cpu")
@@ -32,6 +33,7 @@ class Snapshot:
         self._bindings: list[Binding] = []
         self._values: list[tuple[_Group, list[Tensor]]] = []
         self._generators: list[tuple[Generator | torch.device, Tensor]] = []
+        self._place: int | None = None  # on a tape of noise, which stands for the generators
         self._gradients: dict[int, tuple[Tensor, Tensor | None]] | None = None
 
     def add_default_generators(self, devices: Iterable[torch.device]) -> None:
@@ -39,6 +41,9 @@ class Snapshot:
 
         Nothing waits for a device.
         """
+        if (tape := NoiseTape.present()) is not None:
+            self._place = tape.place
+            return
         self._generators.append((CPU, torch.get_rng_state()))
         for device in devices:
             if device.type not in ("cpu", "meta"):
@@ -122,6 +127,11 @@ class Snapshot:
             parameter.grad = gradient
 
     def _restore_generators(self) -> None:
+        if (tape := NoiseTape.present()) is not None:
+            if self._generators:
+                raise RuntimeError("a state of a generator from before a capture is put back within it")
+            tape.place = tape.place if self._place is None else self._place
+            return
         for generator, state in self._generators:
             if isinstance(generator, Generator):
                 generator.set_state(state)

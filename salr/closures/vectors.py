@@ -158,7 +158,7 @@ def normal(like: Tensor, generator: Generator) -> Tensor:
     They are drawn where the generator lives, so that one on the CPU gives the same numbers for every device.
     """
     drawn = torch.randn(like.shape, generator=generator, device=generator.device, dtype=like.dtype)
-    return drawn.to(like.device)
+    return drawn.to(like.device, non_blocking=True)
 
 
 def default_generator(generator: Generator | None) -> Generator:

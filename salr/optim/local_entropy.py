@@ -88,6 +88,7 @@ class LocalEntropy(Wrapper):
     """
 
     adds_accumulated = False
+    capturable = True
 
     def __init__(
         self,
@@ -148,7 +149,7 @@ class LocalEntropy(Wrapper):
                         start.append(place.clone())
                         mean.append(place.clone())
                         momentum.append(torch.zeros_like(place))
-                    torch._foreach_lerp_(moved, start, self.inner_lr * self.current_scope)
+                    self._pull_back(moved, start)
                 self._descend(used, start, momentum)
                 if self.noise > 0:
                     scale = self.noise * math.sqrt(2 * self.inner_lr)
@@ -197,6 +198,20 @@ class LocalEntropy(Wrapper):
             weight_decay=0,
             maximize=False,
         )
+
+    def _pull_back(self, moved: list[Tensor], start: list[Tensor]) -> None:
+        """Move x' towards x."""
+        if self._given:
+            torch._foreach_lerp_(moved, start, self._given * len(moved))
+        else:
+            torch._foreach_lerp_(moved, start, self._numbers()[0])
+
+    def _numbers(self) -> list[float]:
+        """Return how much of the way back to x each inner step takes first."""
+        return [self.inner_lr * self.current_scope]
+
+    def _replayed(self) -> None:
+        self._iterations += 1
 
     def _own_state(self) -> dict[str, Any]:
         return {"iterations": self._iterations}

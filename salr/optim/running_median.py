@@ -26,7 +26,8 @@ class RunningMedian:
 
     def __init__(self, values: Tensor) -> None:
         self._sorted = torch.cat([values.sort().values, values.new_full((64,), torch.inf)])
-        self._count = torch.tensor(values.numel(), device=values.device)
+        # (torch.tensor would wait for the device.)
+        self._count = torch.full((), values.numel(), device=values.device)
         self._added = values.numel()
 
     def with_value(self, value: Tensor) -> "RunningMedian":
@@ -41,6 +42,17 @@ class RunningMedian:
         torch.maximum(new._sorted[1:], sorted_[:-1], out=new._sorted[1:])
         new._added, new._count = self._added + 1, self._count + kept
         return new
+
+    def with_room(self, count: int) -> "RunningMedian":
+        """Return a new object that takes so many more values without new memory."""
+        new = copy.copy(self)
+        missing = self._added + count + 1 - self._sorted.numel()
+        new._sorted = torch.cat([self._sorted, self._sorted.new_full((max(0, missing),), torch.inf)])
+        return new
+
+    def count(self) -> None:
+        """Count a value that a CUDA graph has added to this object's tensors."""
+        self._added += 1
 
     def median(self) -> Tensor:
         """Return the median, 0-d; +∞ if there is no value."""

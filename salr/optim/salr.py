@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -88,6 +88,7 @@ class SALR(Wrapper):
 
     wraps_wrappers = True
     default_measure: type[Measure] = AscentDescent
+    capturable = True
 
     @classmethod
     def _check_names(cls, options: Iterable[str]) -> None:
@@ -221,6 +222,18 @@ class SALR(Wrapper):
             self._iterations += 1
             self._measured = False
 
+    def _phase(self) -> Hashable:
+        return self._iterations % self.interval, self._iterations > 0
+
+    def _prepare_replays(self, steps: int) -> None:
+        if self._history is not None:
+            self._history = self._history.with_room(steps // self.interval + 1)
+
+    def _replayed(self) -> None:
+        if self.measurement_due and self._history is not None:
+            self._history.count()
+        self._iterations += 1
+
     def _measured_gradients(self) -> Tensor:
         gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
         if not gradients:
@@ -255,10 +268,11 @@ class SALR(Wrapper):
             rate = group["lr"]
             if isinstance(rate, Tensor):
                 # A new tensor, because others may hold this one.
-                factor: Tensor | float = self._factor.to(rate.device)
+                factor: Tensor | float = self._factor_for(group).to(rate.device)
                 scaled = rate.detach() * factor
             else:
-                factor = self._factor.item() if self._factor.device.type == "cpu" else self._factor
+                on_host = self._factor.device.type == "cpu"
+                factor = self._factor.item() if on_host else self._factor_for(group)
                 scaled = rate * factor
             rates.append((group, rate, factor, scaled))
             group["lr"] = scaled
@@ -268,6 +282,11 @@ class SALR(Wrapper):
             for group, rate, factor, scaled in rates:
                 # A base may have set a rate of its own meanwhile, as decays within a step do.
                 group["lr"] = rate if group["lr"] is scaled else group["lr"] / factor
+
+    def _factor_for(self, group: dict[str, Any]) -> Tensor:
+        """Return the factor in the precision of a group: torch's fused kernels take rates in float32 only."""
+        wide = group["params"][0].dtype in (torch.float64, torch.complex128) and not group.get("fused")
+        return self._factor.to(torch.float64 if wide else torch.float32)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the base's state with SALR's own.

@@ -48,6 +48,7 @@ class ReleasedSALR(SALR):
     """
 
     default_measure = ReleasedMeasure
+    capturable = False  # the next iteration draws once more what a measurement has drawn
 
     def __init__(
         self,

@@ -83,6 +83,8 @@ class SAM(Wrapper):
         self._ascended: _Ascended | None = None
         self._noise = self._side.noise()
 
+    capturable = True
+
     @on_the_optimizer
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Clear the gradients. The noise drawn from here on is that of a first pass."""

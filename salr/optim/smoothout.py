@@ -48,6 +48,7 @@ class SmoothOut(Wrapper):
     """
 
     starts_elsewhere = True
+    capturable = True
 
     def __init__(
         self,

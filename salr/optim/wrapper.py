@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -82,6 +82,12 @@ class Wrapper(Optimizer):
     """Whether the first gradient is taken elsewhere than at the present parameters."""
     adds_accumulated = True
     """Whether gradients from before the step can be added to the one that the base steps with."""
+    capturable = False
+    """Whether a CUDA graph can take its steps. A subclass says so itself.
+
+    What a step reads and changes is then tensors of the own namespaces, :meth:`_numbers`, and what
+    :meth:`_replayed` counts; and steps of the same :meth:`_phase` take the same operations.
+    """
 
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
         # Before __init__, which would complain of the names of another package's form, SAM(parameters, SGD,
@@ -107,6 +113,7 @@ class Wrapper(Optimizer):
         # Optimizer.__init__ would build groups and state of its own; unpickling builds only the rest.
         self.__setstate__({"base": base, "defaults": base.defaults})
         self._one_call: bool | None = None
+        self._given: list[Tensor] = []  # tensors in the place of the numbers, within a capture
         self._warned: frozenset[str] = frozenset()
         if not isinstance(base, Wrapper):
             warn_of_half_precision(type(self).__name__, self.parameters)
@@ -300,6 +307,20 @@ class Wrapper(Optimizer):
     def _own_namespaces(self) -> list[dict[str, Any]]:
         """Return the attributes that are put back if a step or a load fails."""
         return [vars(self)]
+
+    def _phase(self) -> Hashable:
+        """Return what tells which operations the next step takes."""
+        return None
+
+    def _numbers(self) -> list[float]:
+        """Return the numbers of the host that the next step uses and that change from step to step."""
+        return []
+
+    def _prepare_replays(self, steps: int) -> None:
+        """Take the memory that so many replays will need."""
+
+    def _replayed(self) -> None:
+        """Count a step that a CUDA graph has taken."""
 
     def _own_attributes(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         return [(namespace, dict(namespace)) for namespace in self._own_namespaces()]

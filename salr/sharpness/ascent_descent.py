@@ -39,6 +39,8 @@ class AscentDescent(Measure):
         ValueError: γ ≤ 0, a negative number of steps, or no steps at all.
     """
 
+    capturable = True
+
     def __init__(self, gamma: float = 2e-3, descent_steps: int = 5, ascent_steps: int = 5) -> None:
         check_ascent_descent(gamma, descent_steps, ascent_steps)
         self.gamma, self.descent_steps, self.ascent_steps = gamma, descent_steps, ascent_steps

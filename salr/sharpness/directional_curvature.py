@@ -33,6 +33,8 @@ class DirectionalCurvature(Measure):
         ValueError: the radius is not a positive finite number.
     """
 
+    capturable = True
+
     def __init__(self, radius: float = 0.05) -> None:
         check_positive("radius", radius)
         self.radius = radius

@@ -30,6 +30,7 @@ class GradientNorm(Measure):
         10.0
     """
 
+    capturable = True
     symmetric = True
 
     @property

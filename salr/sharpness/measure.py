@@ -45,6 +45,12 @@ class Measure(ABC):
 
     symmetric = False
     """Whether f and −f have the same sharpness, so that it also serves an optimizer that maximises."""
+    capturable = False
+    """Whether a CUDA graph can measure.
+
+    What changes from one measurement to the next is then only tensors that are attributes. A subclass says so
+    itself.
+    """
 
     @property
     @abstractmethod

@@ -37,6 +37,8 @@ class ReleasedMeasure(Measure):
         ValueError: a size is not a positive finite number, or a number of steps is too small.
     """
 
+    capturable = True
+
     def __init__(
         self,
         step_scale: float = 1e-3,

@@ -30,6 +30,8 @@ class SAMSharpness(Measure):
         ValueError: ρ is not a positive finite number.
     """
 
+    capturable = True
+
     def __init__(self, rho: float = 0.05) -> None:
         check_positive("rho", rho)
         self.rho = rho

@@ -43,6 +43,8 @@ class TopEigenvalue(Measure):
         ValueError: the radius is not a positive finite number; on measuring, a parameter is a DTensor.
     """
 
+    capturable = True
+
     def __init__(self, radius: float = 0.01) -> None:
         check_positive("radius", radius)
         self.radius = radius

@@ -1,30 +1,28 @@
-"""The training loss as CUDA graphs: one launch in place of one per operation."""
+"""Whole iterations as CUDA graphs: one launch in place of one per operation."""
 
 import warnings
-from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode
+from torch.optim import SGD, Adam, Optimizer
 
-from salr.closures import SideState
+from salr.closures import Evaluation
+from salr.closures.noise_tape import NoiseTape
+from salr.optim import SALR, Wrapper
+from salr.optim.kept import put_back
+from salr.optim.running_median import RunningMedian
+from salr.training.parts import Progress
 from salr.training.task import Batch, Task
 
-WARM_UPS = 3
-"""Evaluations before a capture, in which libraries choose their kernels and take their memory."""
 
+class Batches(Protocol):
+    """What yields batches: ``advance`` moves on to the next one."""
 
-def training_loss(task: Task, model: nn.Module, device: torch.device) -> Callable[[Batch], Tensor]:
-    """Return what computes the training loss: on a CUDA device from graphs, if the network has no state.
-
-    A recurrent network carries its state from batch to batch as another tensor each time, which a graph
-    cannot follow.
-    """
-    if device.type == "cuda" and not hasattr(model, "reset_state"):
-        return CapturedLoss(task, model)
-    return partial(task.loss, model)
+    @property
+    def batch(self) -> Batch: ...
+    def advance(self) -> None: ...
 
 
 class StaticBatch(NamedTuple):
@@ -32,120 +30,248 @@ class StaticBatch(NamedTuple):
 
     inputs: Tensor
     targets: Tensor
-    restart: bool
+    restart: bool = False
 
 
 class Captured(NamedTuple):
-    """A captured evaluation and its results, which every replay writes to the same memory.
-
-    Attributes:
-        graph: replays the evaluation.
-        loss: 0-d.
-        gradients: one for each parameter, None where the loss does not depend on it; none at all if only the
-            loss has been captured.
-    """
+    """A captured iteration, its loss (0-d, rewritten by every replay) and the evaluations that it counts."""
 
     graph: torch.cuda.CUDAGraph
     loss: Tensor
-    gradients: list[Tensor | None]
+    counts: Progress
 
 
-class CapturedLoss:
-    """The loss of a network on a batch, and its gradients, replayed from CUDA graphs.
+class Feed:
+    """The batches of an iteration, in memory that stays where it is."""
 
-    A small network on a GPU waits for the launches of its kernels. A graph launches all of them at once, and
-    they compute the same numbers. Forward and backward pass are one graph; the forward pass alone is another.
-    Each is captured when it is first needed. Dropout draws from torch's default generator, as without a
-    graph.
+    def __init__(self, count: int) -> None:
+        self._slots: list[StaticBatch | None] = [None] * count
+        self._place = 0
 
-    If a step watches what its closure does (see :class:`salr.closures.SideState`), or the batch has another
-    shape than the first one, the evaluation is not replayed but run. A network that cannot be captured is run
-    as well, with a warning.
+    @property
+    def batch(self) -> StaticBatch:
+        batch = self._slots[self._place]
+        assert batch is not None
+        return batch
+
+    def advance(self) -> None:
+        self._place += 1
+
+    def load(self, batches: Batches) -> bool:
+        """Copy the next batches, of which the first is present. Return whether the memory is still the same.
+
+        It is another one if they have other shapes.
+        """
+        same = True
+        for place, slot in enumerate(self._slots):
+            if place > 0:
+                batches.advance()
+            batch = batches.batch
+            if slot is None or slot.inputs.shape != batch.inputs.shape:
+                same, slot = False, StaticBatch(batch.inputs.clone(), batch.targets.clone())
+                self._slots[place] = slot
+            else:
+                slot.inputs.copy_(batch.inputs)
+                slot.targets.copy_(batch.targets)
+        self._place = 0
+        return same
+
+    def rewind(self) -> None:
+        """Go back to the first batch of the iteration."""
+        self._place = 0
+
+
+class CapturedSteps:
+    """The steps of an optimizer on a CUDA device, replayed from graphs of whole iterations.
+
+    A small network on a GPU waits for the launches of its kernels. A graph launches those of an iteration at
+    once, and they compute the same numbers. Every kind of iteration (SALR has two: with and without a
+    measurement) is run once as it is, and captured the second time. Dropout masks are drawn from torch's
+    default generator at each replay; the evaluations of a measurement share them as without a graph.
+
+    What cannot be captured is run as it is, with one warning.
 
     Args:
+        optimizer: a fused optimizer of torch, or one of the library's around it.
         task: computes the loss.
-        model: the network, on a CUDA device and in training mode. It carries no state from batch to batch
-            but its buffers.
+        model: the network, in training mode. It carries no state from batch to batch but its buffers.
+        batches: how many batches an iteration takes.
+        iterations: of the whole run.
+        counts: the evaluations are counted here.
     """
 
-    def __init__(self, task: Task, model: nn.Module) -> None:
-        self._task, self._model = task, model
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        task: Task,
+        model: nn.Module,
+        batches: int,
+        iterations: int,
+        counts: Progress,
+    ) -> None:
+        self._optimizer, self._task, self._model = optimizer, task, model
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._side = SideState(self._parameters, model)
-        self._captured: dict[bool, Captured] = {}
+        self._wrappers = _wrappers(optimizer)
+        self._feed, self._iterations = Feed(batches), iterations
+        self._rates = [torch.empty((), device=self._parameters[0].device) for _ in optimizer.param_groups]
+        self._present_rates: list[float] = []
+        self._numbers = [
+            [torch.empty((), device=self._parameters[0].device) for _ in wrapper._numbers()]
+            for wrapper in self._wrappers
+        ]
+        self._captured: dict[Hashable, Captured] = {}
+        self._seen: set[Hashable] = set()
         self._pool = torch.cuda.graph_pool_handle()
-        self._failed = False
-        self._present: Batch | None = None
-        self._static: StaticBatch | None = None
+        self._places: list[int] = []
+        self._capturing = self._failed = False
+        self._counts = counts
 
-    def __call__(self, batch: Batch) -> Tensor:
-        """Return the loss, 0-d.
+    def set_rates(self, rates: Iterable[float]) -> None:
+        """Set the rate of each group, until :meth:`release`."""
+        wanted = list(rates)
+        if wanted != self._present_rates:
+            for rate, value in zip(self._rates, wanted, strict=True):
+                rate.fill_(value)
+            self._present_rates = wanted
+        for group, rate in zip(self._optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate
 
-        With gradients enabled, a replay fills ``parameter.grad``. If the evaluation is run, the loss has a
-        graph instead.
-        """
-        if self._failed or _get_current_dispatch_mode() is not None or not self._take(batch):
-            return self._task.loss(self._model, batch)
-        taking = torch.is_grad_enabled()
-        if taking not in self._captured:
+    def release(self) -> None:
+        """Give the groups their rates as numbers, as a checkpoint keeps them."""
+        for group, rate in zip(self._optimizer.param_groups, self._present_rates, strict=True):
+            group["lr"] = rate
+
+    def begin(self) -> None:
+        """Begin an epoch. If the network's tensors have moved, what has been captured is of no use."""
+        places = [tensor.data_ptr() for tensor in (*self._model.parameters(), *self._model.buffers())]
+        if places != self._places:
+            self._captured.clear()
+            self._places = places
+
+    def __call__(self, batches: Batches) -> Tensor:
+        """Take a step on the present batch, and on the next ones that it needs. Return the loss, 0-d."""
+        if not self._feed.load(batches):
+            self._captured.clear()
+        phase = tuple(wrapper._phase() for wrapper in self._wrappers)
+        if phase not in self._captured:
+            if self._failed or phase not in self._seen:
+                self._seen.add(phase)
+                return self._step()
             try:
-                self._captured[taking] = self._capture(taking)
+                self._captured[phase] = self._capture()
             except torch.OutOfMemoryError:
                 raise
             except RuntimeError as error:
                 self._failed = True
                 reason = str(error).partition("\n")[0]
                 warnings.warn(
-                    f"the network cannot be captured in a CUDA graph and is run without: {reason}",
+                    f"an iteration cannot be captured in a CUDA graph and is run without: {reason}",
                     stacklevel=2,
                 )
-                return self._task.loss(self._model, batch)
-        captured = self._captured[taking]
+                self._feed.rewind()
+                return self._step()
+        self._give_numbers()
+        captured = self._captured[phase]
         captured.graph.replay()
-        there = [gradient for gradient in captured.gradients if gradient is not None]
-        with torch.no_grad():
-            # Copies, because the next replay overwrites the results: one pass for all of them.
-            loss, *copies = torch._foreach_mul([captured.loss, *there], 1)
-        for parameter, gradient in zip(self._parameters, captured.gradients, strict=False):
-            parameter.grad = None if gradient is None else copies.pop(0)
+        for wrapper in self._wrappers:
+            wrapper._replayed()
+        self._counts.gradient_calls += captured.counts.gradient_calls
+        self._counts.loss_calls += captured.counts.loss_calls
+        return captured.loss
+
+    def _step(self) -> Tensor:
+        optimizer: Any = self._optimizer
+        for parameter in self._parameters:
+            parameter.grad = (
+                None  # a replay's, which the step must not take for one that has been accumulated
+            )
+        if isinstance(self._optimizer, Wrapper):
+            loss: Tensor = optimizer.step(self._closure, self._feed.advance)
+        else:
+            # The optimizers of torch expect the closure to call backward.
+            loss = optimizer.step(Evaluation(self._closure, self._parameters))
         return loss
 
-    def _take(self, batch: Batch) -> bool:
-        """Copy a new batch to where the graphs read it. Return whether it has their shape."""
-        if batch is self._present:
-            return True
-        if self._static is None:
-            self._static = StaticBatch(batch.inputs.clone(), batch.targets.clone(), False)
-        static = self._static
-        if batch.inputs.shape != static.inputs.shape or batch.targets.shape != static.targets.shape:
-            return False
-        static.inputs.copy_(batch.inputs)
-        static.targets.copy_(batch.targets)
-        self._present = batch
-        return True
-
-    def _capture(self, taking: bool) -> Captured:
-        """Capture an evaluation. Buffers, gradients and generators are afterwards as before."""
-        with self._side.kept():
-            present, aside = torch.cuda.current_stream(), torch.cuda.Stream()
-            aside.wait_stream(present)
-            with torch.cuda.stream(aside):
-                for _ in range(WARM_UPS):
-                    self._evaluate(taking)
-            present.wait_stream(aside)
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
-                loss, gradients = self._evaluate(taking)
-        return Captured(graph, loss, gradients)
-
-    def _evaluate(self, taking: bool) -> tuple[Tensor, list[Tensor | None]]:
-        assert self._static is not None
-        loss = self._task.loss(self._model, self._static)
-        if not taking:
-            return loss, []
+    def _closure(self) -> Tensor:
+        loss = self._task.loss(self._model, self._feed.batch)
+        if not torch.is_grad_enabled():
+            self._counts.loss_calls += 1
+            return loss
+        self._counts.gradient_calls += 1
+        if not self._capturing:
+            return loss
+        # As backward would, but without the nodes that it keeps for each parameter and stream.
         gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
-        pairs = zip(self._parameters, gradients, strict=True)
-        return loss.detach(), [None if taken is None else _laid_out(taken, like) for like, taken in pairs]
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = None if gradient is None else _laid_out(gradient, parameter)
+        return loss.detach()
+
+    def _capture(self) -> Captured:
+        """Capture the next step. It is not taken: a replay takes it."""
+        if not self._captured:
+            for wrapper in self._wrappers:
+                wrapper._prepare_replays(self._iterations)
+        namespaces = [space for wrapper in self._wrappers for space in wrapper._own_namespaces()]
+        before = [(space, dict(space)) for space in namespaces]
+        counts, self._counts = self._counts, Progress()
+        graph = torch.cuda.CUDAGraph()
+        self._capturing = True
+        for wrapper, tensors in zip(self._wrappers, self._numbers, strict=True):
+            wrapper._given = tensors
+        try:
+            with torch.cuda.graph(graph, pool=self._pool), NoiseTape() as noise:
+                loss = self._step().clone()
+                for space, values in before:
+                    _feed_back(values, space)
+                if not noise.at_end:
+                    raise RuntimeError("the next iteration would draw the same noise once more")
+            return Captured(graph, loss, self._counts)
+        finally:
+            self._capturing, self._counts = False, counts
+            put_back(before)
+
+    def _give_numbers(self) -> None:
+        for wrapper, tensors in zip(self._wrappers, self._numbers, strict=True):
+            for tensor, number in zip(tensors, wrapper._numbers(), strict=True):
+                tensor.fill_(number)
+
+
+def can_capture(optimizer: Optimizer, model: nn.Module, device: torch.device) -> bool:
+    """Return whether to try: on a CUDA device, unless the host has a state that a graph would not see.
+
+    Such are the state of a recurrent network, and whatever an optimizer or a measure of the user's own keeps.
+    """
+    if device.type != "cuda" or hasattr(model, "reset_state"):
+        return False
+    wrappers = _wrappers(optimizer)
+    innermost = wrappers[-1].base if wrappers else optimizer
+    measures = [wrapper.sharpness_measure for wrapper in wrappers if isinstance(wrapper, SALR)]
+    return type(innermost) in (SGD, Adam) and all(
+        vars(type(each)).get("capturable", False) for each in (*wrappers, *measures)
+    )
+
+
+def _wrappers(optimizer: Optimizer) -> list[Wrapper]:
+    """Return the library's wrappers, from the outside in."""
+    wrappers = []
+    while isinstance(optimizer, Wrapper):
+        wrappers.append(optimizer)
+        optimizer = optimizer.base
+    return wrappers
+
+
+def _feed_back(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Copy tensors that a step has replaced to where the next replay reads them."""
+    for name, old in before.items():
+        new = after[name]
+        if new is old:
+            continue
+        if isinstance(old, Tensor):
+            old.copy_(new)
+        elif isinstance(old, RunningMedian):
+            _feed_back(vars(old), vars(new))
+        elif isinstance(new, Tensor | RunningMedian):
+            raise RuntimeError(f"the step has made {name}, which was not there before")
 
 
 def _laid_out(gradient: Tensor, parameter: Tensor) -> Tensor:

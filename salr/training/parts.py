@@ -9,7 +9,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from salr.optim import WeightAverage
-from salr.training.captured import training_loss
 from salr.training.schedule import Schedule, constant
 from salr.training.task import Task
 
@@ -57,7 +56,6 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.model = self.task.prepare(self.model)
-        self.loss = training_loss(self.task, self.model, self.device)
         self.base_rates = [float(group["lr"]) for group in self.optimizer.param_groups]
 
 

@@ -18,16 +18,15 @@ class Trace:
     """
 
     def __init__(self, optimizer: Optimizer, detailed: bool = False) -> None:
-        self._optimizer = optimizer
         self._salr = optimizer if isinstance(optimizer, SALR) else None
         self._detailed = detailed
         self._rates: list[float] = []
         self._values: list[Tensor] = []
         self._held = None if self._salr is None else self._salr.last_sharpness.clone()
 
-    def add(self) -> None:
-        """Keep the values of the iteration that has just ended."""
-        self._rates.append(self._optimizer.param_groups[0]["lr"])
+    def add(self, rate: float) -> None:
+        """Keep the values of the iteration that has just ended, and its base rate."""
+        self._rates.append(rate)
         if self._salr is not None:
             values = [self._salr.last_sharpness, self._salr.lr_factor]
             if self._detailed:
@@ -49,7 +48,7 @@ class Trace:
         if self._salr is None:
             return {"lr": rate, "lr_effective": rate}
         sharpness, factors = self._columns()[:2]
-        quantiles = torch.tensor([0.05, 0.5, 0.95], dtype=torch.double)
+        quantiles = torch.tensor([0.05, 0.5, 0.95], dtype=torch.double, device="cpu")
         low, factor, high = factors.quantile(quantiles).tolist()
         return {
             "lr": rate,

@@ -4,8 +4,9 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from salr.closures import Clipped, Evaluation
 from salr.optim import Wrapper, recompute_batch_statistics
 from salr.records import Run, State
+from salr.training.captured import CapturedSteps, can_capture
 from salr.training.checkpoint import load, save
 from salr.training.events import Event, Kind, Listener
 from salr.training.failure import reason
@@ -60,6 +62,7 @@ class Trainer:
     listen: Listener
     progress: Progress = field(default_factory=Progress)
     parts: Parts = field(init=False)
+    _captured: CapturedSteps | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         self.tracker = Guarded(self.tracker)
@@ -162,19 +165,33 @@ class Trainer:
         reported = time.perf_counter()
         for iteration in range(iterations):
             stream.advance()
-            self._set_rate(epoch, iteration / max(1, iterations - 1))
+            rates = self._set_rates(epoch, iteration / max(1, iterations - 1))
             total += step()
-            trace.add()
+            trace.add(rates[0])
             if (now := time.perf_counter()) - reported > REPORT_SECONDS:
                 reported = now
                 self._tell("running", epoch + (iteration + 1) / iterations)
+        if self._captured is not None:
+            self._captured.release()
         if parts.average is not None and epoch >= parts.average_from:
             parts.average.update()
         return float(total) / iterations  # waits for the device, and so does the clock
 
     def _stepper(self, stream: _Stream) -> Callable[[], Tensor]:
         """Return a function that takes one optimizer step on the current batch and returns its loss."""
-        optimizer: Any = self.parts.optimizer
+        parts, optimizer = self.parts, cast(Any, self.parts.optimizer)
+        if self._captured is None and can_capture(parts.optimizer, parts.model, parts.device):
+            self._captured = CapturedSteps(
+                parts.optimizer,
+                parts.task,
+                parts.model,
+                parts.batches_per_iteration,
+                self.epochs * parts.data.iterations,
+                self.progress,
+            )
+        if self._captured is not None:
+            self._captured.begin()
+            return partial(self._captured, stream)
         parameters: list[Tensor] = [each for each in self.parts.model.parameters() if each.requires_grad]
         closure = self._closure(stream, parameters)
         if isinstance(self.parts.optimizer, Wrapper):
@@ -191,14 +208,20 @@ class Trainer:
                 progress.gradient_calls += 1
             else:
                 progress.loss_calls += 1
-            return parts.loss(stream.batch)
+            return parts.task.loss(parts.model, stream.batch)
 
         return closure if parts.task.clip is None else Clipped(closure, parameters, parts.task.clip)
 
-    def _set_rate(self, epoch: int, fraction: float) -> None:
+    def _set_rates(self, epoch: int, fraction: float) -> list[float]:
+        """Set the rate of each parameter group, and return them."""
         factor = self.parts.schedule(epoch, fraction)
-        for group, rate in zip(self.parts.optimizer.param_groups, self.parts.base_rates, strict=True):
-            group["lr"] = rate * factor
+        rates = [rate * factor for rate in self.parts.base_rates]
+        if self._captured is not None:
+            self._captured.set_rates(rates)
+        else:
+            for group, rate in zip(self.parts.optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate
+        return rates
 
     def _evaluate(self, epoch: int) -> dict[str, float]:
         """Return the metrics of each split, of the averaged weights if there are any."""

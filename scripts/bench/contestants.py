@@ -7,7 +7,8 @@ Entropy-SGD, SmoothOut and SALR.
 
 import copy
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 
 import pytorch_optimizer
 import torch
@@ -15,14 +16,16 @@ from torch import Tensor, nn
 
 from models import Dropout
 from salr.closures import Evaluation
-from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut, Wrapper
+from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut
 from salr.sharpness import AscentDescent, GradientNorm
 from salr.training import Classification
-from salr.training.captured import CapturedLoss
-from scripts.bench.subjects import Subject
+from salr.training.captured import CapturedSteps
+from salr.training.parts import Progress
+from scripts.bench.subjects import Batch, Subject
 
 GAMMA, STEPS, INTERVAL = 2e-3, 5, 2  # the paper's
 RATE = 0.01
+ITERATIONS = 1000  # more than are timed
 RHO, ADAPTIVE_RHO = 0.05, 0.5
 RADIUS, ADAPTIVE_RADIUS = 0.005, 0.1
 
@@ -175,21 +178,26 @@ def literal_salr(subject: Subject) -> Step:
 
 
 def captured(optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> Contestant:
-    """Return a contestant that trains as the trainer does on a GPU, with the loss in CUDA graphs."""
+    """Return a contestant that trains as the trainer does on a GPU, with whole iterations in CUDA graphs."""
 
     def contestant(subject: Subject) -> Step:
         model = copy.deepcopy(subject.model)
-        parameters = list(model.parameters())
-        loss, taken = CapturedLoss(subject.task, model), optimizer(parameters)
-
-        def closure() -> Tensor:
-            return loss(subject.batch)
-
-        if isinstance(taken, Wrapper):
-            return lambda: taken.step(closure)
-        return lambda: taken.step(Evaluation(closure, parameters))  # type: ignore[arg-type]
+        taken = optimizer(list(model.parameters()))
+        batches = taken.steps if isinstance(taken, LocalEntropy) else 1
+        steps = CapturedSteps(taken, subject.task, model, batches, ITERATIONS, Progress())
+        steps.set_rates([group["lr"] for group in taken.param_groups])
+        return partial(steps, Same(subject.batch))
 
     return contestant
+
+
+@dataclass
+class Same:
+    """One batch over and over, where the trainer has a stream of them."""
+
+    batch: Batch
+
+    def advance(self) -> None: ...
 
 
 CONTESTANTS: dict[str, Contestant] = {

@@ -1,7 +1,7 @@
 """CUDA graphs on a CPU: operations are recorded, and replayed on the same memory."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+
+from salr.closures.writes import _written
 
 
 class EmulatedGraph:
@@ -26,43 +28,55 @@ class EmulatedGraph:
 
 
 class _Recording(TorchDispatchMode):
+    """Record operations. What was there before is afterwards as before: a capture computes nothing."""
+
     def __init__(self, graph: EmulatedGraph) -> None:
         super().__init__()
         self._graph = graph
+        self._made: set[int] = set()
+        self._before: dict[int, tuple[torch.UntypedStorage, torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("operation not permitted when stream is capturing")
         options = kwargs or {}
+        for tensor in _written(func, func._schema, args, options):
+            storage = tensor.untyped_storage()
+            if storage._cdata not in self._made | self._before.keys():
+                self._before[storage._cdata] = storage, storage.clone()
         result = func(*args, **options)
         given = {_storage(leaf) for leaf in tree_leaves((args, options)) if isinstance(leaf, Tensor)}
         leaves = tree_leaves(result)
         # A view, or what is changed in place, needs no copy.
-        made = [isinstance(leaf, Tensor) and _storage(leaf) not in given for leaf in leaves]
-        results = [leaf if new else None for leaf, new in zip(leaves, made, strict=True)]
+        new = [isinstance(leaf, Tensor) and _storage(leaf) not in given for leaf in leaves]
+        results = [leaf if fresh else None for leaf, fresh in zip(leaves, new, strict=True)]
+        self._made |= {_storage(leaf) for leaf in results if leaf is not None}
         self._graph.recorded.append((func, args, options, results))
         return result
+
+    def undo(self) -> None:
+        for storage, values in self._before.values():
+            storage.copy_(values)
 
 
 def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-class _Stream:
-    def wait_stream(self, other: object) -> None: ...
-
-
 @contextmanager
 def _graph(graph: EmulatedGraph, pool: object = None) -> Iterator[None]:
-    with _Recording(graph):
-        yield
+    generator = torch.get_rng_state()
+    recording = _Recording(graph)
+    try:
+        with recording:
+            yield
+    finally:
+        recording.undo()
+        torch.set_rng_state(generator)
 
 
 def emulate(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put the emulation in place of CUDA's graphs and streams."""
+    """Put the emulation in place of CUDA's graphs."""
     monkeypatch.setattr(torch.cuda, "CUDAGraph", EmulatedGraph)
     monkeypatch.setattr(torch.cuda, "graph", _graph)
     monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: None)
-    monkeypatch.setattr(torch.cuda, "Stream", _Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", _Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())

@@ -113,7 +113,7 @@ def test_a_scheduler_owns_the_base_rate(method: str) -> None:
     innermost: Optimizer = optimizer
     while isinstance(innermost, Wrapper):
         innermost = innermost.base
-    innermost.register_step_pre_hook(lambda base, *_: used.append(base.param_groups[0]["lr"]))
+    innermost.register_step_pre_hook(lambda base, *_: used.append(float(base.param_groups[0]["lr"])))
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # a scheduler warns where it does not see the optimizer's steps
         scheduler = StepLR(optimizer, 2, 0.1)

@@ -24,7 +24,6 @@ from salr.sharpness import (
     box_sharpness,
     hessian_eigenvalues,
 )
-from tests.helpers.devices import seeded_generator
 from tests.helpers.optim import Flat, Problem
 
 pytestmark = pytest.mark.usefixtures("default_device")
@@ -95,7 +94,10 @@ def twin(measure: Measure, problem: Flat, theta: Tensor) -> float:
         both = problem.loss_at(theta + r * u) + problem.loss_at(theta - r * u)
         return (both - 2 * problem.loss_at(theta)) / r**2
     if isinstance(measure, TopEigenvalue):
-        v = torch.randn(theta.numel(), dtype=theta.dtype, generator=seeded_generator(0))
+        drawn = torch.randn(
+            theta.numel(), dtype=theta.dtype, generator=torch.Generator().manual_seed(0), device="cpu"
+        )
+        v = drawn.to(theta.device)
         v /= v.norm()
         moved = problem.gradient_at(theta + measure.radius * v)
         return float(v @ (moved - gradient)) / measure.radius
