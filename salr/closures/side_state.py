@@ -15,7 +15,7 @@ from torch.nn.parameter import is_lazy
 
 from salr.closures.snapshot import MISSING, Place, Plan, Snapshot, Spot, bound, region, tensors_in
 from salr.closures.vectors import is_freed, local
-from salr.closures.writes import Writes, storages
+from salr.closures.writes import Writes, same_generator, storages
 
 
 class SideState:
@@ -268,7 +268,7 @@ class SideState:
             elif region(tensor) not in known:
                 self._written.append(Place(tensor))
         self._generators += [
-            g for g in writes.generators if all(g is not other for other in self._generators)
+            g for g in writes.generators if all(not same_generator(g, other) for other in self._generators)
         ]
 
 

@@ -60,7 +60,9 @@ class Writes(TorchDispatchMode):
 
     def _note_generators(self, values: Iterable[object]) -> None:
         for value in values:
-            if isinstance(value, Generator) and all(value is not other for other in self.generators):
+            if not isinstance(value, Generator) or _is_default(value):
+                continue  # snapshots have the default ones, as they were before the evaluation
+            if all(not same_generator(value, other) for other in self.generators):
                 self.generators.append(value)
                 for snapshot in self._snapshots:
                     snapshot.add_generator(value)
@@ -74,6 +76,19 @@ class Writes(TorchDispatchMode):
         for snapshot in self._snapshots:
             if not snapshot.holds(whole):
                 snapshot.add_values([Spot(whole)])
+
+
+def _is_default(generator: Generator) -> bool:
+    """Return whether it is the generator that torch uses if it is given none. (cuDNN's LSTM names it.)"""
+    if generator.device.type == "cpu":
+        return same_generator(generator, torch.default_generator)
+    defaults = getattr(torch.get_device_module(generator.device), "default_generators", ())
+    return any(same_generator(generator, each) for each in defaults)
+
+
+def same_generator(one: Generator, other: Generator) -> bool:
+    """Return whether it is the same generator: torch makes a new object for it each time it hands it on."""
+    return bool(one._cdata == other._cdata)  # type: ignore[attr-defined]
 
 
 def storages(value: object) -> list[int]:
