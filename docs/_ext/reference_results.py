@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]  # run as a script, it f
 import reference_costs  # noqa: E402
 import reference_expansion  # noqa: E402
 import reference_first_order  # noqa: E402
+import reference_slices  # noqa: E402
 from reference_words import (  # noqa: E402
     NO_BREAK,
     beside_published,
@@ -31,6 +32,7 @@ from reference_words import (  # noqa: E402
     seeds,
 )
 
+from salr.records import load_runs  # noqa: E402
 from salr.reporting.methods import name_of  # noqa: E402
 from salr.reporting.metrics import METRICS  # noqa: E402
 
@@ -250,6 +252,20 @@ def first_order() -> str:
     return f"{table}\n\n{words}"
 
 
+def slices() -> str:
+    """Return the runs at a fraction of the paper's budget."""
+    found = reference_slices.slices(REFERENCE)
+    return markdown(*reference_slices.table(found)) if found else "*Not measured yet.*"
+
+
+def devices() -> str:
+    """Return on which devices the kept runs were trained."""
+    runs, _ = load_runs(REFERENCE)
+    counts = runs["made_by.device"].value_counts()
+    parts = (f"{number} on {device}" for device, number in counts.items())
+    return f"Of the kept runs, {', '.join(parts)}."
+
+
 def rounding() -> str:
     """Return by how much bfloat16 changes the factor while cells train."""
     lines = []
@@ -303,6 +319,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "expansion_in_words": expansion_in_words,
     "expansion_curves": partial(pictures, "expansion/*.png", "Definition 1 and its first-order term"),
     "first_order": first_order,
+    "slices": slices,
+    "devices": devices,
     "rounding": rounding,
     "sharp_and_flat": sharp_and_flat,
 }

@@ -36,6 +36,7 @@ _STYLES = {
     "entropy_adam": Style("Entropy-Adam", _GREEN, "--"),
     "entropy_adam_salr": Style("Entropy-Adam-SALR", _PINK, "--"),
     "adam_salr": Style("Adam-SALR", _RED, "--"),
+    "adam_salr_first_order": Style("first-order Adam-SALR", _RED, ":"),
     "adam_smoothout": Style("AdamSmoothOut", _SKY, "--"),
     "ada_smoothout": Style("AdaSmoothOut", _SKY, "--"),
 }
