@@ -7,6 +7,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from salr.closures.written import written
+
 LIKE = ("rand_like", "randn_like", "randint_like", "rand", "randn", "randint", "randperm")
 """Operations whose result depends on no value of a tensor."""
 
@@ -18,13 +20,11 @@ class Draw(NamedTuple):
         operation: the operation.
         shape: of the result.
         noise: the result; of dropout its mask.
-        version: how often torch had counted a change of the noise.
     """
 
     operation: Any
     shape: torch.Size
     noise: Tensor
-    version: int
 
 
 class NoiseTape(TorchDispatchMode):
@@ -44,6 +44,7 @@ class NoiseTape(TorchDispatchMode):
         super().__init__()
         self.place = 0
         self._draws: list[Draw] = []
+        self._changed: set[int] = set()  # storages that have been written to
 
     @classmethod
     def present(cls) -> "NoiseTape | None":
@@ -66,6 +67,7 @@ class NoiseTape(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         options = kwargs or {}
         if torch.Tag.nondeterministic_seeded not in getattr(func, "tags", ()):
+            self._changed |= {_storage(tensor) for tensor in written(func, args, options)}
             return func(*args, **options)
         name = func.overloadpacket.__name__
         if name == "native_dropout":
@@ -77,6 +79,7 @@ class NoiseTape(TorchDispatchMode):
             raise RuntimeError(f"the noise of {func} cannot be kept")
         again = self._again(func, args[0].shape if in_place else None)
         if in_place:
+            self._changed.add(_storage(args[0]))
             if again is not None:
                 return args[0].copy_(again.noise)
             func(*args, **options)
@@ -103,11 +106,15 @@ class NoiseTape(TorchDispatchMode):
         draw = self._draws[self.place]
         if draw.operation is not func or shape not in (None, draw.shape):
             raise RuntimeError(f"the noise of {draw.operation} would be used again by {func}")
-        if draw.noise._version != draw.version:
+        if _storage(draw.noise) in self._changed:
             raise RuntimeError(f"the noise of {draw.operation} has been changed in place")
         self.place += 1
         return draw
 
     def _keep(self, func: Any, noise: Tensor) -> None:
-        self._draws.append(Draw(func, noise.shape, noise, noise._version))
+        self._draws.append(Draw(func, noise.shape, noise))
         self.place += 1
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata

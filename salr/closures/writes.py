@@ -1,6 +1,6 @@
 """Which tensors that existed before are changed in place."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,11 +10,8 @@ from torch.utils._python_dispatch import TorchDispatchMode, is_traceable_wrapper
 from torch.utils._pytree import tree_leaves
 
 from salr.closures.snapshot import Snapshot, Spot, region, tensors_in
+from salr.closures.written import written
 
-UNDECLARED = ("running_mean", "running_var")
-"""Arguments that operations of batch normalisation change in place although their schema does not say so."""
-HARMLESS = ("detach_", "record_stream")
-"""Operations whose schema declares a change, but which change no value."""
 TRANSPORT = ("c10d", "_c10d_functional", "fsdp")
 """Operations that move gradients and shards between ranks: their buffers belong to the distributed engine."""
 
@@ -50,7 +47,7 @@ class Writes(TorchDispatchMode):
         if schema is not None:
             self._note_generators(kwargs.values())
             if torch._C._current_graph_task_id() == -1 and func.namespace not in TRANSPORT:
-                for tensor in _written(func, schema, args, kwargs):
+                for tensor in written(func, args, kwargs):
                     self._note(tensor)
         given = {storage for leaf in tree_leaves((args, kwargs)) for storage in storages(leaf)}
         result = func(*args, **kwargs)
@@ -104,16 +101,3 @@ def storages(value: object) -> list[int]:
     if value.layout is not torch.strided or value.is_nested:
         return [id(value)]
     return [value.untyped_storage()._cdata]
-
-
-def _written(func: Any, schema: Any, args: Any, kwargs: Any) -> Iterator[Tensor]:
-    """Return the arguments that an operation changes in place."""
-    name = schema.name.rpartition("::")[2]
-    undeclared = UNDECLARED if "batch_norm" in name and not name.endswith("backward") else ()
-    if name in HARMLESS or not (schema.is_mutable or undeclared):
-        return
-    for place, argument in enumerate(schema.arguments):
-        declared = argument.alias_info is not None and argument.alias_info.is_write
-        if declared or argument.name in undeclared:
-            value = args[place] if place < len(args) else kwargs.get(argument.name)
-            yield from (leaf for leaf in tree_leaves(value) if isinstance(leaf, Tensor))

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from salr.closures.writes import _written
+from salr.closures.written import written
 
 
 class EmulatedGraph:
@@ -40,7 +40,7 @@ class _Recording(TorchDispatchMode):
         if func is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("operation not permitted when stream is capturing")
         options = kwargs or {}
-        for tensor in _written(func, func._schema, args, options):
+        for tensor in written(func, args, options):
             storage = tensor.untyped_storage()
             if storage._cdata not in self._made | self._before.keys():
                 self._before[storage._cdata] = storage, storage.clone()

@@ -69,3 +69,20 @@ def test_an_object_never_changes() -> None:
         assert median.values().tolist() == before
         median = longer
     assert median.values().numel() == 75
+
+
+def test_room_for_more_values_changes_nothing_else() -> None:
+    """Within a CUDA graph the memory must be there, and the graph cannot count on the host."""
+    median = RunningMedian(torch.tensor([3.0, 1.0])).with_room(200)
+    size = median._sorted.numel()
+    for value in range(200):
+        new = median.with_value(torch.tensor(float(value)))
+        assert new._sorted.numel() == size
+        median._sorted.copy_(new._sorted)
+        median._count.copy_(new._count)
+        median.count()
+    assert median.values().tolist() == sorted([3.0, 1.0, *map(float, range(200))])
+    more = median
+    for value in (7.0, 8.0, 9.0):  # beyond the room, it takes new memory
+        more = more.with_value(torch.tensor(value))
+    assert float(more.median()) == np.median([3.0, 1.0, 7.0, 8.0, 9.0, *range(200)])

@@ -270,3 +270,21 @@ def test_theorem_5_a_sharp_well_is_left_that_the_base_rate_alone_does_not_leave(
         inside.append(abs(float(x.detach())) < edge)
     entered = inside.index(True)
     assert all(inside[entered:]) == (not salr)
+
+
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex128])
+def test_a_rate_in_a_tensor_has_the_precision_that_its_kernel_takes(dtype: torch.dtype, fused: bool) -> None:
+    """torch's fused kernels read rates as float32 and nothing else; elsewhere the rate is as exact as θ."""
+    if dtype.is_complex and fused:
+        pytest.skip("torch has no fused kernel for complex parameters")
+    x = torch.ones(2, dtype=dtype, requires_grad=True)
+    rate = torch.tensor(0.3, dtype=torch.float32 if fused else torch.float64)
+    optimizer = SALR(torch.optim.SGD([x], lr=rate, fused=fused))
+    used: list[Tensor] = []
+    optimizer.base.register_step_pre_hook(lambda base, *_: used.append(base.param_groups[0]["lr"]))
+    for _ in range(3):
+        optimizer.step(lambda: x.abs().square().sum())
+    wide = dtype is not torch.float32 and not fused
+    assert {each.dtype for each in used} == {torch.float64 if wide or not fused else torch.float32}
+    assert float(used[-1]) == pytest.approx(0.3 * float(optimizer.lr_factor), rel=1e-15 if wide else 1e-6)

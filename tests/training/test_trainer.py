@@ -278,3 +278,22 @@ def test_records_are_plain_data(tmp_path: Path) -> None:
     trained.train()
     assert json.loads((trained.run.folder / "summary.json").read_text())["epoch"] == 3
     assert trained.run.read_config() == {"dataset": {"name": "points"}, "seeds": [0]}
+
+
+def test_kernels_are_exact_while_a_run_is_trained(tmp_path: Path) -> None:
+    """float32 is float32, and convolutions add in a fixed order. Afterwards the user's choice is back."""
+    cudnn, seen = torch.backends.cudnn, []
+
+    class Looking(Classification):
+        def loss(self, model: nn.Module, batch: Batch) -> Tensor:  # type: ignore[override]
+            seen.append((cudnn.allow_tf32, cudnn.deterministic))
+            return super().loss(model, batch)
+
+    before = cudnn.allow_tf32, cudnn.deterministic
+    cudnn.allow_tf32, cudnn.deterministic = True, False
+    try:
+        trainer(tmp_path, epochs=1, task=Looking()).train()
+        assert set(seen) == {(False, True)}
+        assert (cudnn.allow_tf32, cudnn.deterministic) == (True, False)
+    finally:
+        cudnn.allow_tf32, cudnn.deterministic = before
