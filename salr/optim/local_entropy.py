@@ -202,7 +202,7 @@ class LocalEntropy(Wrapper):
     def _pull_back(self, moved: list[Tensor], start: list[Tensor]) -> None:
         """Move x' towards x."""
         if self._given:
-            torch._foreach_lerp_(moved, start, self._given * len(moved))
+            torch._foreach_lerp_(moved, start, [*self._given] * len(moved))
         else:
             torch._foreach_lerp_(moved, start, self._numbers()[0])
 

@@ -2,7 +2,7 @@
 
 import inspect
 import warnings
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -89,6 +89,9 @@ class Wrapper(Optimizer):
     :meth:`_replayed` counts; and steps of the same :meth:`_phase` take the same operations.
     """
 
+    _given: Sequence[Tensor] = ()
+    """Tensors that take the place of :meth:`_numbers` within a capture."""
+
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
         # Before __init__, which would complain of the names of another package's form, SAM(parameters, SGD,
         # lr=0.1).
@@ -113,7 +116,6 @@ class Wrapper(Optimizer):
         # Optimizer.__init__ would build groups and state of its own; unpickling builds only the rest.
         self.__setstate__({"base": base, "defaults": base.defaults})
         self._one_call: bool | None = None
-        self._given: list[Tensor] = []  # tensors in the place of the numbers, within a capture
         self._warned: frozenset[str] = frozenset()
         if not isinstance(base, Wrapper):
             warn_of_half_precision(type(self).__name__, self.parameters)

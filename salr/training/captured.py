@@ -181,10 +181,9 @@ class CapturedSteps:
 
     def _step(self) -> Tensor:
         optimizer: Any = self._optimizer
+        # The step must not take a replay's gradients for some that have been accumulated.
         for parameter in self._parameters:
-            parameter.grad = (
-                None  # a replay's, which the step must not take for one that has been accumulated
-            )
+            parameter.grad = None
         if isinstance(self._optimizer, Wrapper):
             loss: Tensor = optimizer.step(self._closure, self._feed.advance)
         else:
@@ -229,6 +228,8 @@ class CapturedSteps:
         finally:
             self._capturing, self._counts = False, counts
             put_back(before)
+            for wrapper in self._wrappers:
+                wrapper._given = ()
 
     def _give_numbers(self) -> None:
         for wrapper, tensors in zip(self._wrappers, self._numbers, strict=True):
@@ -236,12 +237,13 @@ class CapturedSteps:
                 tensor.fill_(number)
 
 
-def can_capture(optimizer: Optimizer, model: nn.Module, device: torch.device) -> bool:
+def can_capture(optimizer: Optimizer, task: Task, model: nn.Module, device: torch.device) -> bool:
     """Return whether to try: on a CUDA device, unless the host has a state that a graph would not see.
 
-    Such are the state of a recurrent network, and whatever an optimizer or a measure of the user's own keeps.
+    Such are the state of a recurrent network, the norm that a clipped closure keeps, and whatever an
+    optimizer or a measure of the user's own keeps.
     """
-    if device.type != "cuda" or hasattr(model, "reset_state"):
+    if device.type != "cuda" or hasattr(model, "reset_state") or task.clip is not None:
         return False
     wrappers = _wrappers(optimizer)
     innermost = wrappers[-1].base if wrappers else optimizer

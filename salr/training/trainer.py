@@ -180,7 +180,7 @@ class Trainer:
     def _stepper(self, stream: _Stream) -> Callable[[], Tensor]:
         """Return a function that takes one optimizer step on the current batch and returns its loss."""
         parts, optimizer = self.parts, cast(Any, self.parts.optimizer)
-        if self._captured is None and can_capture(parts.optimizer, parts.model, parts.device):
+        if self._captured is None and can_capture(parts.optimizer, parts.task, parts.model, parts.device):
             self._captured = CapturedSteps(
                 parts.optimizer,
                 parts.task,

@@ -246,17 +246,19 @@ class Kept(SALR):
 
 def test_only_what_a_graph_can_follow_is_captured() -> None:
     model, cuda = small(torch.device("cpu")), torch.device("cuda")
-    base = SGD(model.parameters(), lr=0.1)
-    assert can_capture(SALR(base), model, cuda)
-    assert can_capture(SALR(LocalEntropy(base)), model, cuda)
-    assert not can_capture(SALR(base), model, torch.device("cpu"))
-    assert not can_capture(Kept(base), model, cuda)
-    assert not can_capture(ReleasedSALR(base), model, cuda)
-    assert not can_capture(torch.optim.LBFGS(model.parameters()), model, cuda)
-    assert not can_capture(SALR(base, type("Own", (GradientNorm,), {})()), model, cuda)
-    assert not can_capture(Wrapper(base), model, cuda)
+    base, task = SGD(model.parameters(), lr=0.1), Classification()
+    assert can_capture(base, task, model, cuda)
+    assert can_capture(SALR(base), task, model, cuda)
+    assert can_capture(SALR(LocalEntropy(base)), task, model, cuda)
+    assert not can_capture(SALR(base), task, model, torch.device("cpu"))
+    assert not can_capture(SALR(base), Classification(clip=lambda parameters: None), model, cuda)
+    assert not can_capture(Kept(base), task, model, cuda)
+    assert not can_capture(ReleasedSALR(base), task, model, cuda)
+    assert not can_capture(torch.optim.LBFGS(model.parameters()), task, model, cuda)
+    assert not can_capture(SALR(base, type("Own", (GradientNorm,), {})()), task, model, cuda)
+    assert not can_capture(Wrapper(base), task, model, cuda)
     model.reset_state = lambda: None
-    assert not can_capture(SALR(base), model, cuda)
+    assert not can_capture(SALR(base), task, model, cuda)
 
 
 def test_replays_do_not_wait_for_the_device() -> None:
