@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -15,6 +16,9 @@ import torch.multiprocessing
 from salr.records import State
 from salr.training.events import Event, Listener
 from salr.training.signals import held_back, interrupt_once
+
+PATIENCE = 30.0
+"""Seconds in which processes that are asked to end must have ended, all together. Then they are killed."""
 
 Work = Callable[[Any, int, Listener], State]
 """Train one run, given what the runs of a device share, the seed and a listener. Returns the run's state."""
@@ -74,11 +78,30 @@ class _Pool:
         except KeyboardInterrupt:
             for worker in self._workers:
                 worker.interrupt()
+            self._hear_out()
             raise
         finally:
+            end = time.monotonic() + PATIENCE
             for worker in self._workers:
-                worker.close()
+                worker.connection.close()
+            for worker in self._workers:
+                worker.close(end)
         return self._states
+
+    def _hear_out(self) -> None:
+        """Pass on what interrupted workers still have to tell, until they have ended."""
+        end = time.monotonic() + PATIENCE
+        connections = [worker.connection for worker in self._workers]
+        while connections and (left := end - time.monotonic()) > 0:
+            for connection in wait(connections, left):
+                assert isinstance(connection, Connection)
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):
+                    connections.remove(connection)
+                    continue
+                if isinstance(message, Event):
+                    self._listen(message)
 
     def _fill(self) -> None:
         """Start processes until the limit is reached or no seed waits."""
@@ -135,7 +158,7 @@ class _Pool:
         self._fill()
 
     def _dismiss(self, worker: "_Worker") -> None:
-        worker.close()
+        worker.close(time.monotonic() + PATIENCE)
         self._workers.remove(worker)
 
 
@@ -166,12 +189,17 @@ class _Worker:
         if self.process.is_alive() and self.process.pid is not None:
             os.kill(self.process.pid, signal.SIGTERM)
 
-    def close(self) -> None:
-        """End the process. An idle one ends at once, an interrupted one as soon as its record is complete."""
+    def close(self, end: float) -> None:
+        """End the process. An idle one ends at once, an interrupted one as soon as its record is complete.
+
+        Args:
+            end: when it is killed, by ``time.monotonic``.
+        """
         self.connection.close()
-        self.process.join(timeout=30)
+        self.process.join(timeout=max(0.0, end - time.monotonic()))
         if self.process.is_alive():
             self.process.kill()
+            self.process.join()
 
 
 def _serve(work: Work, shared: Any, threads: int, connection: Connection) -> None:

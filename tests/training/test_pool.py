@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from salr.training import (
     Event,
     Listener,
     out_of_memory,
+    pool,
     reason,
     run_in_parallel,
     sigterm_interrupts,
@@ -55,7 +57,18 @@ def patient(shared: Shared, seed: int, listen: Listener) -> State:
         (folder / f"ending-{seed}").touch()
         time.sleep(0.5)
         (folder / f"ended-{seed}").touch()
+        listen(Event(seed, "ended", 0, 1, state=State.INTERRUPTED))
         raise
+
+
+def stubborn(shared: Shared, seed: int, listen: Listener) -> State:
+    """Never end, whatever happens."""
+    folder, _ = shared
+    (folder / f"begun-{seed}").write_text(str(os.getpid()))
+    while True:
+        with suppress(KeyboardInterrupt):
+            listen(Event(seed, "running", 0, 1))
+            time.sleep(0.01)
 
 
 def patiently(folder: Path) -> None:
@@ -220,6 +233,34 @@ def test_an_interrupt_waits_until_each_has_ended(tmp_path: Path, capfd: pytest.C
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_an_interrupted_run_says_so_at_its_end(tmp_path: Path) -> None:
+    heard: list[Event] = []
+
+    def listen(event: Event) -> None:
+        heard.append(event)
+        if len(marks(tmp_path, "begun")) == 2 and not marks(tmp_path, "asked"):
+            (tmp_path / "asked-0").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_parallel(patient, [(tmp_path, torch.zeros(1))], [0, 1], workers=2, threads=1, listen=listen)
+    ended = {event.seed: event.state for event in heard if event.kind == "ended"}
+    assert ended == {0: State.INTERRUPTED, 1: State.INTERRUPTED}
+
+
+def test_processes_that_do_not_end_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "PATIENCE", 0.5)
+
+    def listen(event: Event) -> None:
+        if len(marks(tmp_path, "begun")) == 2 and not marks(tmp_path, "asked"):
+            (tmp_path / "asked-0").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_in_parallel(stubborn, [(tmp_path, torch.zeros(1))], [0, 1], workers=2, threads=1, listen=listen)
+    until(lambda: all(map(gone, pids(tmp_path))))
+
+
 def test_runs_are_interrupted_when_their_parent_is_killed(tmp_path: Path) -> None:
     parent = multiprocessing.get_context("forkserver").Process(target=patiently, args=(tmp_path,))
     parent.start()
@@ -239,7 +280,7 @@ def test_an_interrupt_waits_until_a_new_process_can_handle_it(
     worker.process.join(60)
     assert worker.process.exitcode == 0
     assert capfd.readouterr().err == ""
-    worker.close()
+    worker.close(time.monotonic())
 
 
 def test_a_worker_ignores_ctrl_c_if_its_parent_does(tmp_path: Path) -> None:
@@ -258,7 +299,7 @@ def test_a_worker_ignores_ctrl_c_if_its_parent_does(tmp_path: Path) -> None:
     worker.process.join(60)
     assert worker.process.exitcode == 0
     assert len(marks(tmp_path, "ended")) == 1
-    worker.close()
+    worker.close(time.monotonic())
 
 
 def test_two_signals_at_once_are_one_interrupt(monkeypatch: pytest.MonkeyPatch) -> None:
