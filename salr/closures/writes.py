@@ -85,7 +85,7 @@ def _is_default(generator: Generator) -> bool:
 
 def same_generator(one: Generator, other: Generator) -> bool:
     """Return whether it is the same generator: torch makes a new object for it each time it hands it on."""
-    return bool(one._cdata == other._cdata)  # type: ignore[attr-defined]
+    return bool(getattr(one, "_cdata", one) == getattr(other, "_cdata", other))
 
 
 def storages(value: object) -> list[int]:
