@@ -83,14 +83,15 @@ class Wrapper(Optimizer):
     adds_accumulated = True
     """Whether gradients from before the step can be added to the one that the base steps with."""
     capturable = False
-    """Whether a CUDA graph can take its steps. A subclass says so itself.
+    """Whether a CUDA graph can take its steps. Each class says so itself; a subclass does not inherit it.
 
-    What a step reads and changes is then tensors of the own namespaces, :meth:`_numbers`, and what
-    :meth:`_replayed` counts; and steps of the same :meth:`_phase` take the same operations.
+    All that a step reads and changes is then tensors among its attributes, the numbers that ``_numbers``
+    returns, and what ``_replayed`` counts. Steps for which ``_phase`` returns the same take the same
+    operations.
     """
 
     _given: Sequence[Tensor] = ()
-    """Tensors that take the place of :meth:`_numbers` within a capture."""
+    """Tensors that take the place of ``_numbers`` within a capture."""
 
     def __new__(cls, *arguments: Any, **options: Any) -> Self:
         # Before __init__, which would complain of the names of another package's form, SAM(parameters, SGD,

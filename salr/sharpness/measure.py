@@ -46,10 +46,9 @@ class Measure(ABC):
     symmetric = False
     """Whether f and −f have the same sharpness, so that it also serves an optimizer that maximises."""
     capturable = False
-    """Whether a CUDA graph can measure.
+    """Whether a CUDA graph can measure. Each class says so itself; a subclass does not inherit it.
 
-    What changes from one measurement to the next is then only tensors that are attributes. A subclass says so
-    itself.
+    All that changes from one measurement to the next is then tensors among its attributes.
     """
 
     @property
