@@ -49,6 +49,10 @@ def no_waiting() -> Iterator[None]:
         torch.cuda.set_sync_debug_mode("error")
         try:
             yield
+        except RuntimeError as error:
+            if "synchronizing" in str(error):
+                raise AssertionError(f"waits for the device: {error}") from error
+            raise
         finally:
             torch.cuda.set_sync_debug_mode("default")
 

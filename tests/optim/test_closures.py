@@ -158,9 +158,9 @@ def test_autocast(method: str) -> None:
             return problem.loss()
 
     first = float(optimizer.step(closure))
-    for _ in range(40):
+    for _ in range(100):
         optimizer.step(closure)
-    assert float(closure().detach()) < 0.75 * first
+    assert float(closure().detach()) < first / 2
     assert all(parameter.dtype is torch.float32 for parameter in problem.parameters)
 
 

@@ -50,6 +50,8 @@ def test_the_uniform_law_is_symmetric_and_even() -> None:
     if noise.device.type == "cpu":
         assert noise.dtype == torch.int16
         assert bool((values % 2 == 1).all())  # odd, so neither 0 nor −32768
+        assert values.min() >= -SPREAD + 1
+        assert values.max() <= SPREAD - 1
     assert values.abs().max() <= SPREAD
     deviation = SPREAD / math.sqrt(3)
     assert abs(float(values.mean())) < 4 * deviation / math.sqrt(COUNT)

@@ -55,7 +55,8 @@ def test_modes_and_parameters_stay_where_the_update_left_them() -> None:
     plain.loss().backward()
     reference.step()
     # On a GPU the rate is a tensor, and the update is rounded once more.
-    torch.testing.assert_close(measured.values(), plain.values(), rtol=1e-14, atol=1e-16)
+    rounding = 0.0 if torch.get_default_device().type == "cpu" else 1e-14
+    torch.testing.assert_close(measured.values(), plain.values(), rtol=rounding, atol=rounding)
     assert all(module.training for module in measured.model.modules())
 
 
