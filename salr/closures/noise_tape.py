@@ -100,7 +100,7 @@ class NoiseTape(TorchDispatchMode):
         return result, mask
 
     def _again(self, func: Any, shape: torch.Size | None) -> Draw | None:
-        """Return the draw at this place, if there is one, and go on."""
+        """Return the draw that is kept at the present place, and move on; None if nothing is kept there."""
         if self.at_end:
             return None
         draw = self._draws[self.place]

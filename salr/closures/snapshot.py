@@ -130,7 +130,8 @@ class Snapshot:
         if (tape := NoiseTape.present()) is not None:
             if self._generators:
                 raise RuntimeError("a state of a generator from before a capture is put back within it")
-            tape.place = tape.place if self._place is None else self._place
+            if self._place is not None:
+                tape.place = self._place
             return
         for generator, state in self._generators:
             if isinstance(generator, Generator):

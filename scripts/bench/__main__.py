@@ -171,22 +171,21 @@ def _memory(timed: Subject, contestant: str, bf16: bool) -> float:
 def _peak_memory(timed: Subject, contestant: str) -> float:
     """Return the MB by which training raises the peak of a process that already has its network."""
     device = timed.batch.inputs.device
-    if device.type == "cuda":
+    on_gpu = device.type == "cuda"
+    if on_gpu:
         torch.cuda.reset_peak_memory_stats(device)
-        allocated = torch.cuda.memory_allocated(device)
-    before = _resident_peak()
+    before = torch.cuda.memory_allocated(device) if on_gpu else _resident_peak()
     step = CONTESTANTS[contestant](timed)
     for _ in range(2 * CYCLE):
         step()
-    if device.type == "cuda":
-        return round((torch.cuda.max_memory_allocated(device) - allocated) / 2**20, 1)
-    return round((_resident_peak() - before) / 1024, 1)
+    after = torch.cuda.max_memory_allocated(device) if on_gpu else _resident_peak()
+    return round((after - before) / 2**20, 1)
 
 
 def _resident_peak() -> int:
-    """Return the KB of this program. ``getrusage`` would begin with the peak of the parent process."""
+    """Return the bytes of this program. ``getrusage`` would begin with the peak of the parent process."""
     status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0])
+    return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 def _growth(bf16: bool, device: torch.device) -> list[dict[str, object]]:

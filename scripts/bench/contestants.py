@@ -6,7 +6,7 @@ Entropy-SGD, SmoothOut and SALR.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -66,8 +66,7 @@ def plain_sgd_in_float32(subject: Subject) -> Step:
 def our_sgd(subject: Subject) -> Step:
     """Train as the trainer does with a plain optimizer."""
     model = copy.deepcopy(subject.model)
-    parameters = list(model.parameters())
-    optimizer = _fused(parameters)
+    optimizer, parameters = _fused(model), list(model.parameters())
 
     def step() -> None:
         subject.begin(model)
@@ -177,12 +176,12 @@ def literal_salr(subject: Subject) -> Step:
     return step
 
 
-def captured(optimizer: Callable[[list[nn.Parameter]], torch.optim.Optimizer]) -> Contestant:
+def captured(optimizer: Callable[[nn.Module], torch.optim.Optimizer]) -> Contestant:
     """Return a contestant that trains as the trainer does on a GPU, with whole iterations in CUDA graphs."""
 
     def contestant(subject: Subject) -> Step:
         model = copy.deepcopy(subject.model)
-        taken = optimizer(list(model.parameters()))
+        taken = optimizer(model)
         batches = taken.steps if isinstance(taken, LocalEntropy) else 1
         steps = CapturedSteps(taken, subject.task, model, batches, ITERATIONS, Progress())
         steps.set_rates([group["lr"] for group in taken.param_groups])
@@ -220,19 +219,18 @@ CONTESTANTS: dict[str, Contestant] = {
 
 ON_IMAGES: dict[str, Contestant] = {
     "plain SGD in float32": plain_sgd_in_float32,
-    "our SGD, captured": captured(lambda parameters: _fused(parameters)),
-    "our first-order SALR, captured": captured(lambda parameters: SALR(_fused(parameters), GradientNorm())),
-    "our SALR, captured": captured(lambda parameters: SALR(_fused(parameters))),
-    "our SAM, captured": captured(lambda parameters: SAM(_fused(parameters), RHO)),
-    "our SmoothOut, captured": captured(lambda parameters: SmoothOut(_fused(parameters), RADIUS)),
-    "our Entropy-SGD, captured": captured(lambda parameters: LocalEntropy(_fused(parameters, rate=1.0))),
+    "our SGD, captured": captured(lambda model: _fused(model)),
+    "our first-order SALR, captured": captured(lambda model: SALR(_fused(model), GradientNorm())),
+    "our SALR, captured": captured(lambda model: SALR(_fused(model))),
+    "our SAM, captured": captured(lambda model: SAM(_fused(model), RHO)),
+    "our SmoothOut, captured": captured(lambda model: SmoothOut(_fused(model), RADIUS)),
+    "our Entropy-SGD, captured": captured(lambda model: LocalEntropy(_fused(model, rate=1.0))),
 }
 """Further ones on a CUDA device, on images."""
 
 
-def _fused(trained: nn.Module | Iterable[Tensor], rate: float = RATE) -> torch.optim.SGD:
-    parameters = trained.parameters() if isinstance(trained, nn.Module) else trained
-    return torch.optim.SGD(parameters, lr=rate, fused=True)
+def _fused(model: nn.Module, rate: float = RATE) -> torch.optim.SGD:
+    return torch.optim.SGD(model.parameters(), lr=rate, fused=True)
 
 
 def _ours(subject: Subject, model: nn.Module, optimizer: torch.optim.Optimizer) -> Step:
