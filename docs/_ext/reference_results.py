@@ -254,8 +254,8 @@ def first_order() -> str:
 
 def slices() -> str:
     """Return the runs at a fraction of the paper's budget."""
-    found = reference_slices.slices(REFERENCE)
-    return markdown(*reference_slices.table(found)) if found else "*Not measured yet.*"
+    head, lines = reference_slices.table(REFERENCE)
+    return markdown(head, lines) if lines else "*Not measured yet.*"
 
 
 def devices() -> str:

@@ -1,6 +1,5 @@
 """Runs at a stated fraction of the paper's budget, one seed a method, which no table shows."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from reference_words import Table
@@ -19,24 +18,10 @@ CELLS = {
 HEAD = ("network, data", "method", "of the budget", "epochs", "gradient calls", "result", "seeds", "device")
 
 
-@dataclass(frozen=True)
-class Slice:
-    """The runs of a method in one cell."""
-
-    place: str
-    method: str
-    share: float
-    epochs: int
-    calls: int
-    result: str
-    seeds: int
-    device: str
-
-
-def slices(results: Path) -> list[Slice]:
-    """Return what is kept of the cells, method by method."""
+def table(results: Path) -> Table:
+    """Return what is kept of the cells, a row per method; no row if nothing is."""
     runs, _ = load_runs(results)
-    found = []
+    rows = []
     for (dataset, network), (column, metric) in CELLS.items():
         chosen = runs[(runs.dataset == dataset) & (runs.model == network) & (runs.state == "finished")]
         if chosen.empty:
@@ -44,34 +29,16 @@ def slices(results: Path) -> list[Slice]:
         whole = load([f"dataset={dataset}", f"model={network}"]).dataset.budget
         for (optimizer, budget), group in chosen.groupby(["optimizer", "config.dataset.budget"], sort=False):
             first = group.iloc[0]
-            value = f"{group[column].mean():.{metric.digits}f}"
-            found.append(
-                Slice(
+            rows.append(
+                (
                     f"{network}, {dataset}",
                     name_of(optimizer),
-                    float(budget) / whole,
-                    int(first.epochs),
-                    int(first.gradient_calls),
-                    f"{metric.label} {value}",
-                    len(group),
+                    f"{100 * float(budget) / whole:.3g} %",
+                    str(int(first.epochs)),
+                    f"{int(first.gradient_calls):,}",
+                    f"{metric.label} {group[column].mean():.{metric.digits}f}",
+                    str(len(group)),
                     first["made_by.device"],
                 )
             )
-    return found
-
-
-def table(found: list[Slice]) -> Table:
-    """Return the slices for people."""
-    return HEAD, [
-        (
-            each.place,
-            each.method,
-            f"{100 * each.share:.3g} %",
-            str(each.epochs),
-            f"{each.calls:,}",
-            each.result,
-            str(each.seeds),
-            each.device,
-        )
-        for each in found
-    ]
+    return HEAD, rows

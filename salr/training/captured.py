@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
-from salr.closures import Evaluation
 from salr.closures.noise_tape import NoiseTape
 from salr.optim import SALR, Wrapper
 from salr.optim.kept import put_back
 from salr.optim.running_median import RunningMedian
 from salr.training.parts import Progress
+from salr.training.stepping import take_step
 from salr.training.task import Batch, Task
 
 
@@ -113,11 +113,11 @@ class CapturedSteps:
         self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self._wrappers = _wrappers(optimizer)
         self._feed, self._iterations = Feed(batches), iterations
-        self._rates = [torch.empty((), device=self._parameters[0].device) for _ in optimizer.param_groups]
+        device = self._parameters[0].device
+        self._rates = [torch.empty((), device=device) for _ in optimizer.param_groups]
         self._present_rates: list[float] = []
         self._numbers = [
-            [torch.empty((), device=self._parameters[0].device) for _ in wrapper._numbers()]
-            for wrapper in self._wrappers
+            [torch.empty((), device=device) for _ in wrapper._numbers()] for wrapper in self._wrappers
         ]
         self._captured: dict[Hashable, Captured] = {}
         self._seen: set[Hashable] = set()
@@ -180,16 +180,10 @@ class CapturedSteps:
         return captured.loss
 
     def _step(self) -> Tensor:
-        optimizer: Any = self._optimizer
         # The step must not take a replay's gradients for some that have been accumulated.
         for parameter in self._parameters:
             parameter.grad = None
-        if isinstance(self._optimizer, Wrapper):
-            loss: Tensor = optimizer.step(self._closure, self._feed.advance)
-        else:
-            # The optimizers of torch expect the closure to call backward.
-            loss = optimizer.step(Evaluation(self._closure, self._parameters))
-        return loss
+        return take_step(self._optimizer, self._closure, self._parameters, self._feed.advance)
 
     def _closure(self) -> Tensor:
         loss = self._task.loss(self._model, self._feed.batch)

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from salr.closures import Clipped, Evaluation
-from salr.optim import Wrapper, recompute_batch_statistics
+from salr.closures import Clipped
+from salr.optim import recompute_batch_statistics
 from salr.records import Run, State
 from salr.training.captured import CapturedSteps, can_capture
 from salr.training.checkpoint import load, save
@@ -21,6 +21,7 @@ from salr.training.failure import reason
 from salr.training.parts import Parts, Progress
 from salr.training.provenance import provenance
 from salr.training.randomness import full_precision, generator, seed_default
+from salr.training.stepping import take_step
 from salr.training.task import Batch, reset_if_asked
 from salr.training.trace import Trace
 from salr.training.tracker import Guarded, Tracker
@@ -179,7 +180,7 @@ class Trainer:
 
     def _stepper(self, stream: _Stream) -> Callable[[], Tensor]:
         """Return a function that takes one optimizer step on the current batch and returns its loss."""
-        parts, optimizer = self.parts, cast(Any, self.parts.optimizer)
+        parts = self.parts
         if self._captured is None and can_capture(parts.optimizer, parts.task, parts.model, parts.device):
             self._captured = CapturedSteps(
                 parts.optimizer,
@@ -192,12 +193,9 @@ class Trainer:
         if self._captured is not None:
             self._captured.begin()
             return partial(self._captured, stream)
-        parameters: list[Tensor] = [each for each in self.parts.model.parameters() if each.requires_grad]
+        parameters: list[Tensor] = [each for each in parts.model.parameters() if each.requires_grad]
         closure = self._closure(stream, parameters)
-        if isinstance(self.parts.optimizer, Wrapper):
-            return lambda: optimizer.step(closure, stream.advance)
-        # The optimizers of torch expect the closure to call backward.
-        return lambda: optimizer.step(Evaluation(closure, parameters))
+        return partial(take_step, parts.optimizer, closure, parameters, stream.advance)
 
     def _closure(self, stream: _Stream, parameters: list[Tensor]) -> Callable[[], Tensor]:
         """Return a closure that computes the loss of the current batch and clips its gradients."""

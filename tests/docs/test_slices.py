@@ -31,7 +31,7 @@ def test_a_slice_says_what_it_is_a_slice_of(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.syspath_prepend(str(DOCS / "_ext"))
     extension = importlib.import_module("reference_slices")
     monkeypatch.setattr(extension, "load_runs", lambda _: (pd.DataFrame(RUNS), pd.DataFrame()))
-    head, lines = extension.table(extension.slices(Path("results")))
+    head, lines = extension.table(Path("results"))
     assert all(len(line) == len(head) for line in lines)
     assert [line[:3] for line in lines] == [
         ("resnet44, cifar10", "SGD", "2.5 %"),
