@@ -249,11 +249,9 @@ def can_capture(optimizer: Optimizer, task: Task, model: nn.Module, device: torc
 
 def _wrappers(optimizer: Optimizer) -> list[Wrapper]:
     """Return the library's wrappers, from the outside in."""
-    wrappers = []
-    while isinstance(optimizer, Wrapper):
-        wrappers.append(optimizer)
-        optimizer = optimizer.base
-    return wrappers
+    if not isinstance(optimizer, Wrapper):
+        return []
+    return [each for each in (optimizer, *optimizer._bases()) if isinstance(each, Wrapper)]
 
 
 def _feed_back(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
