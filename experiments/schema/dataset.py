@@ -170,6 +170,10 @@ def _check_recipe(recipe: RecipeConfig) -> None:
             check_positive(name, getattr(recipe, name))
     with within("schedule"):
         check_schedule(recipe.schedule)
+        milestones = recipe.schedule.milestones
+        expect(
+            milestones is None, "milestones", milestones, "none; set optimizer.schedule.milestones instead"
+        )
 
 
 def check_schedule(schedule: ScheduleConfig) -> None:

@@ -153,13 +153,15 @@ def _contradiction(each: Comparison) -> str:
 
 
 def aggregate_text(verdict: Verdict) -> str:
-    """Return the mean improvement and its probability; empty without values."""
+    """Return the mean improvement, its probability, and over how many comparisons; empty without values."""
     if verdict.aggregate is None:
         return ""
     mean, chance = verdict.aggregate.mean_difference, verdict.aggregate.improvement
     interval = f"{mean.value:+.2f} [{mean.low:+.2f}, {mean.high:+.2f}]"
+    pairs = verdict.aggregate.pairs
     return (
-        f"mean improvement {METRICS[verdict.claim.main_metric].difference(interval)}; "
+        f"mean improvement {METRICS[verdict.claim.main_metric].difference(interval)} "
+        f"over {pairs} {'comparison' if pairs == 1 else 'comparisons'}; "
         f"a run is better with probability {chance.value:.2f} [{chance.low:.2f}, {chance.high:.2f}]"
     )
 

@@ -69,6 +69,10 @@ WRONG = {
     "optimizer.schedule.milestones=[30] optimizer.schedule.every=null": ("every=null: unused", "milestones"),
     "optimizer.schedule.milestones=[30] dataset.recipe.schedule.start=3": ("start=3: unused", "milestones"),
     "optimizer.schedule={milestones:[30],start:5}": ("no optimizer.schedule.start with them",),
+    "dataset.recipe.schedule.milestones=[3]": (
+        "dataset.recipe.schedule.milestones",
+        "optimizer.schedule.milestones",
+    ),
     "optimizer=swa optimizer.averaging.start=1": ("optimizer.averaging.start = 1", "below 1"),
     "dataset.train_size=700 dataset.classes=5": ("a fact of the data set cannot be set", "one of cifar10"),
     "dataset.height=12": ("a fact of the data set cannot be set", "dataset="),
