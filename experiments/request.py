@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from experiments.paper.tables import PRESETS, table_cells
 from experiments.schema import Cell, ConfigError, load
+from experiments.schema.compose import check_recipe
 from experiments.schema.overrides import check_choice, expand, parse
 from experiments.study.cells import NAME as STUDY
 from experiments.study.cells import Study
@@ -40,7 +41,9 @@ def _cells(words: list[str]) -> list[Cell]:
         if "preset" in chosen:
             line = f"preset={chosen['preset']}: expected experiment=... with it, whose budget it shortens"
             raise ConfigError(line)
-        return [Cell(load(overrides), tuple(overrides))]
+        cell = Cell(load(overrides), tuple(overrides))
+        check_recipe(overrides)
+        return [cell]
     check_choice("experiment", chosen["experiment"])
     preset = chosen.get("preset", PRESETS[0])
     if chosen["experiment"] == STUDY:

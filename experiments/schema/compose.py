@@ -11,7 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from experiments.schema.config import RETIRED, Config, check, register
+from experiments.schema.config import RETIRED, TAKEN, Config, check, register
 from experiments.schema.overrides import (
     GROUPS,
     ConfigError,
@@ -178,6 +178,20 @@ def _check_milestones(composed: DictConfig, overrides: Sequence[str]) -> None:
             if name in unused:
                 line = f"{override.input_line}: unused, since optimizer.schedule.milestones name the epochs"
                 raise ConfigError(f"{line}; expected no {name} with them")
+
+
+def check_recipe(overrides: Sequence[str]) -> None:
+    """Raise ConfigError if a word sets a part of the recipe that the chosen optimizer does not take."""
+    recipe = "dataset.recipe."
+    for override in parse(overrides):
+        for name in names_set(override):
+            part = name.removeprefix(recipe).partition(".")[0]
+            if not name.startswith(recipe) or part not in TAKEN:
+                continue
+            optimizer = _composed(overrides).optimizer
+            if f"${{{name}}}" not in str(optimizer):
+                line = f"{override.input_line}: unused by optimizer={optimizer.name}"
+                raise ConfigError(f"{line}; expected {TAKEN[part]} instead")
 
 
 def _compose(overrides: Sequence[str], root: str = "config") -> DictConfig:

@@ -138,6 +138,14 @@ def has_effect(name: str) -> bool:
     return not any(name == each or name.startswith(f"{each}.") for each in WITHOUT_EFFECT)
 
 
+TAKEN = {
+    "sgd_lr": "optimizer.base.lr",
+    "adam_lr": "optimizer.base.lr",
+    "schedule": "optimizer.schedule",
+}
+"""What an optimizer may take from a data set's recipe, and the option of its own that holds it."""
+
+
 def key_of(plain: dict[str, Any], epochs: int) -> dict[str, Any]:
     """Return the part of a resolved configuration that decides a run's numbers.
 
@@ -146,8 +154,7 @@ def key_of(plain: dict[str, Any], epochs: int) -> dict[str, Any]:
     new option that is off by default does not change the keys of older runs.
     """
     dataset, optimizer, trainer = dict(plain["dataset"]), dict(plain["optimizer"]), plain["trainer"]
-    decided = ("sgd_lr", "adam_lr", "schedule")
-    recipe = {name: value for name, value in dataset.pop("recipe").items() if name not in decided}
+    recipe = {name: value for name, value in dataset.pop("recipe").items() if name not in TAKEN}
     for name in ("root", "budget"):
         del dataset[name]
     del optimizer["budget_divisor"]

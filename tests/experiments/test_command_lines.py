@@ -73,6 +73,15 @@ WRONG = {
         "dataset.recipe.schedule.milestones",
         "optimizer.schedule.milestones",
     ),
+    "optimizer=smoothout dataset.recipe.sgd_lr=3": (
+        "unused by optimizer=smoothout",
+        "expected optimizer.base.lr",
+    ),
+    "optimizer=adam dataset.recipe={sgd_lr:3}": ("sgd_lr:3}: unused by optimizer=adam", "optimizer.base.lr"),
+    "optimizer.schedule=null dataset.recipe.schedule.start=3": (
+        "start=3: unused",
+        "expected optimizer.schedule",
+    ),
     "optimizer=swa optimizer.averaging.start=1": ("optimizer.averaging.start = 1", "below 1"),
     "dataset.train_size=700 dataset.classes=5": ("a fact of the data set cannot be set", "one of cifar10"),
     "dataset.height=12": ("a fact of the data set cannot be set", "dataset="),
