@@ -1,20 +1,19 @@
-"""Gradients that are clipped after each backward pass, and how long they were before."""
+"""Gradients that are clipped for the step, and not for measurements."""
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
 
-from salr.closures.vectors import total_norm, trainable
+from salr.closures.vectors import trainable
 
 
 class Clipped:
-    """A closure whose gradients are clipped each time they are taken.
+    """A closure whose gradients are clipped for the step.
 
-    Clipping inside a plain closure hides the gradient's norm, and a measure that follows the norm would
-    measure the bound instead. This object clips at the same place, and remembers the norm from before. Hand
-    it to ``optimizer.step``.
+    Clipping inside a plain closure also clips the gradients of a measurement. A measure of the gradient's
+    length would then measure the bound instead. This object clips what the base steps with, and measurements
+    see the gradients as they are. Hand it to ``optimizer.step``.
 
     Args:
         closure: return the loss of the current batch, and do not call ``backward``.
@@ -27,15 +26,13 @@ class Clipped:
         >>> import torch
         >>> from torch.nn.utils import clip_grad_norm_
         >>> from salr.closures import Clipped
+        >>> from salr.sharpness import GradientNorm
         >>> x = torch.tensor([3.0, 4.0], requires_grad=True)
         >>> closure = Clipped(lambda: x.square().sum(), [x], partial(clip_grad_norm_, max_norm=1.0))
         >>> loss = closure()
-        >>> float(closure.norm), round(float(x.grad.norm()), 4)
-        (10.0, 1.0)
+        >>> round(float(x.grad.norm()), 4), float(GradientNorm()(closure, [x]))
+        (1.0, 10.0)
     """
-
-    norm: Tensor
-    """‖∇f‖ of the last gradient before it was clipped, over ``parameters``, 0-d."""
 
     def __init__(
         self,
@@ -43,23 +40,26 @@ class Clipped:
         parameters: Iterable[Tensor],
         clip: Callable[[list[Tensor]], object],
     ) -> None:
-        self.closure, self.parameters, self.clip = closure, trainable(parameters), clip
+        self.closure, self.parameters, self._clip = closure, trainable(parameters), clip
 
     def __call__(self) -> Tensor:
         """Return the loss. If gradients are enabled, they are taken and clipped."""
-        loss = self.closure()
-        if torch.is_grad_enabled() and isinstance(loss, Tensor) and loss.requires_grad:
-            loss.backward()
-            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
-            self.norm = total_norm(gradients)
-            self.clip(self.parameters)
+        loss = self.unclipped()
+        if _has_graph(loss):
+            self.clip()
         return loss
 
-    @contextmanager
-    def norm_kept(self) -> Iterator[None]:
-        """Put the norm back at the end, for a measurement that takes further gradients elsewhere."""
-        norm = self.norm
-        try:
-            yield
-        finally:
-            self.norm = norm
+    def unclipped(self) -> Tensor:
+        """Return the loss. If gradients are enabled, they are taken as they are."""
+        loss = self.closure()
+        if _has_graph(loss):
+            loss.backward()
+        return loss
+
+    def clip(self) -> None:
+        """Clip the gradients that are there."""
+        self._clip(self.parameters)
+
+
+def _has_graph(loss: object) -> bool:
+    return torch.is_grad_enabled() and isinstance(loss, Tensor) and loss.requires_grad

@@ -96,16 +96,19 @@ class Evaluation:
             self.discard()  # the graph holds parameters that have been moved since
         memory, self._memory = self._memory, None
         if memory is not None and memory.is_current():
+            if isinstance(self.closure, Clipped):  # a measurement shares its gradient as it is
+                self.closure.clip()
             return memory.loss
-        return self._take()
+        return self._take(clipped=self._replay is None)
 
     def training_gradient(self) -> Tensor:
         """Take the gradient that the base steps with, on top of those from before the step.
 
-        So a closure that clips clips their sum, and one that clears them trains without them.
+        A closure that clips then clips the sum. A closure that clears gradients trains without those from
+        before the step.
         """
         if not self.accumulated:
-            return self()
+            return self() if self._replay is None else self._take()
         self.discard()
         self._on_accumulated = True
         try:
@@ -181,8 +184,7 @@ class Evaluation:
         self._memory = None
         self._replay = (memory.before, shared_noise)
         try:
-            with self.closure.norm_kept() if isinstance(self.closure, Clipped) else nullcontext():
-                yield memory.loss
+            yield memory.loss
         finally:
             self._replay = None
             after.restore()
@@ -245,43 +247,43 @@ class Evaluation:
         memory = self._memory
         if memory is None or memory.before is None or not memory.is_current():
             before = self._side.snapshot()
-            memory = self._memory = TakenGradient(self._take(before), self.parameters, before)
+            memory = self._memory = TakenGradient(self._take(before, clipped=False), self.parameters, before)
             if self._side.misses(self.gradients()[0]):
                 self._find(before)
         return memory
 
-    def _take(self, before: Snapshot | None = None) -> Tensor:
+    def _take(self, before: Snapshot | None = None, clipped: bool = True) -> Tensor:
         """Take the gradient. Add to the snapshot what the closure is found to change."""
         if self._nothing is not None:
             raise self._nothing
         if self._replay is not None:
-            return self._gradient()
+            return self._gradient(clipped)
         first, self._untouched = self._untouched, False
         if before is None and not self._can_undo:
-            return self._gradient_or_nothing(first)
+            return self._gradient_or_nothing(first, clipped)
         self.begun = before if self.begun is None else self.begun
         self.begin()
         if self._side.complete:
-            return self._gradient_or_nothing(first)
+            return self._gradient_or_nothing(first, clipped)
         snapshots = {snapshot for snapshot in (self.begun, before) if snapshot is not None}
         with self._side.watching(*snapshots):
-            return self._gradient_or_nothing(first)
+            return self._gradient_or_nothing(first, clipped)
 
-    def _gradient_or_nothing(self, first: bool) -> Tensor:
+    def _gradient_or_nothing(self, first: bool, clipped: bool) -> Tensor:
         try:
-            return self._gradient()
+            return self._gradient(clipped)
         except NoGradient as nothing:
             if first:
                 self._nothing = nothing
             raise
 
-    def _gradient(self) -> Tensor:
+    def _gradient(self, clipped: bool) -> Tensor:
         # Also what has been frozen with a gradient, which the base would use again.
         for parameter in self._all:
             parameter.grad = None
         placed = place_copies(self.accumulated) if self._on_accumulated else {}
         with torch.enable_grad():
-            loss = self._call()
+            loss = self._call(clipped=clipped)
             self._closure_calls_backward = has_taken_gradients(self.parameters, placed)
             if loss is None:
                 raise NoGradient(None, self._on_accumulated)
@@ -290,10 +292,12 @@ class Evaluation:
                     raise NoGradient(loss.detach(), self._on_accumulated)
                 loss.backward()
         if self._replay is None:
+            if not any(parameter.grad is not None for parameter in self.parameters):
+                raise NoGradient(loss.detach(), self._on_accumulated)
             refuse_sparse(self.parameters)
         return loss.detach()
 
-    def _call(self, measuring: bool = False) -> Tensor | None:
+    def _call(self, measuring: bool = False, clipped: bool = False) -> Tensor | None:
         side = self._side
         if self._replay is not None:
             self._replay[0].restore(noise=self._replay[1])
@@ -303,7 +307,10 @@ class Evaluation:
         side.reshard()
         side.measuring = measuring or self.measures_only or self._replay is not None
         try:
-            loss = self.closure()
+            plain = (
+                self.closure.unclipped if isinstance(self.closure, Clipped) and not clipped else self.closure
+            )
+            loss = plain()
         finally:
             side.measuring = False
             if measuring:

@@ -22,11 +22,7 @@ class NoGradient(ValueError):
     """
 
     def __init__(self, loss: Tensor | None, on_accumulated: bool = False) -> None:
-        reason = (
-            "returned None"
-            if loss is None
-            else "returned a loss that depends on no parameter of the optimizer"
-        )
+        reason = "returned None" if loss is None else "returned a loss that depends on none of the parameters"
         super().__init__(f"the closure {reason}; expected a loss computed from the parameters")
         self.loss, self.on_accumulated = loss, on_accumulated
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from salr.closures.clipped import Clipped
 from salr.closures.evaluation import Evaluation
 from salr.closures.vectors import total_norm
 from salr.costs import GRADIENT_NORM, MeasurementCost
@@ -18,7 +17,7 @@ class GradientNorm(Measure):
     = n2, Definition 1 is 2 n γ ‖∇f‖ + O(γ³), and SALR divides by the median of its measurements, so that the
     factor 2 n γ cancels. An iteration takes one gradient instead of five.
 
-    If gradients are clipped, the norm must be the one before clipping. Hand the optimizer a
+    If you clip gradients, the norm must be the one before clipping. Hand the optimizer a
     :class:`salr.closures.Clipped` closure; in a loop that calls ``backward`` itself, call
     ``optimizer.measure()`` before clipping.
 
@@ -39,8 +38,6 @@ class GradientNorm(Measure):
 
     def measure(self, evaluation: Evaluation, shared_noise: bool) -> Tensor:
         evaluation.gradient()
-        if isinstance(evaluation.closure, Clipped):
-            return evaluation.closure.norm
         return self.from_gradients(evaluation.gradients()[1])
 
     def from_gradients(self, gradients: Sequence[Tensor]) -> Tensor:

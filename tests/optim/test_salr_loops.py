@@ -228,26 +228,27 @@ CLIPS = [partial(clip_grad_norm_, max_norm=0.05), partial(clip_grad_value_, clip
 
 
 @pytest.mark.parametrize("clip", CLIPS)
-@pytest.mark.parametrize("name", ["Definition 1", "sam"])
-def test_a_clipped_closure_is_one_that_clips_by_itself(
+@pytest.mark.parametrize("name", MEASURES)
+def test_a_clipped_closure_is_measured_unclipped_and_steps_clipped(
     name: str, clip: Callable[[list[Tensor]], object]
 ) -> None:
-    """Bit for bit: every gradient is clipped, also those of a measurement."""
+    """As a loop that measures, takes the gradient and clips it by itself, bit for bit."""
     ends = []
-    for inside in (True, False):
+    for by_itself in (True, False):
         problem = Problem()
         optimizer = SALR(SGD(problem.parameters, lr=0.5), MEASURES[name]())
-
-        def closure(problem: Problem = problem, optimizer: SALR = optimizer) -> Tensor:
-            optimizer.zero_grad()
-            loss = problem.loss()
-            loss.backward()
-            clip(problem.parameters)
-            return loss
-
         torch.manual_seed(2)
         for _ in range(5):
-            optimizer.step(closure if inside else Clipped(problem.loss, problem.parameters, clip))
+            if by_itself:
+                optimizer.zero_grad()
+                optimizer.measure(problem.loss)
+                problem.loss().backward()
+                if optimizer.measurement_due:
+                    optimizer.measure()
+                clip(problem.parameters)
+                optimizer.step()
+            else:
+                optimizer.step(Clipped(problem.loss, problem.parameters, clip))
             problem.advance()
         ends.append([*problem.values(), optimizer.last_sharpness])
     assert same(*ends)

@@ -1,6 +1,7 @@
 """The measures that SALR can follow, by themselves: closed forms, plain twins, costs, state."""
 
 import math
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -201,17 +202,25 @@ def test_shared_noise_makes_a_function_of_the_loss(name: str) -> None:
 @pytest.mark.parametrize(
     "clip", [partial(clip_grad_norm_, max_norm=0.01), partial(clip_grad_value_, clip_value=1e-3)]
 )
-def test_the_norm_is_the_one_before_clipping(clip: Callable[[list[Tensor]], object]) -> None:
+@every_measure
+def test_measurements_are_unclipped_and_the_step_is_clipped(
+    name: str, clip: Callable[[list[Tensor]], object]
+) -> None:
     problem = Problem(noise=False)
-    expected = GradientNorm()(problem.loss, problem.parameters)
-    closure = Clipped(problem.loss, problem.parameters, clip)
-    evaluation = Evaluation(closure, problem.parameters)
-    torch.testing.assert_close(GradientNorm().measure(evaluation, True), expected)
-    clipped = torch.nn.utils.get_total_norm(evaluation.gradients()[1])
-    assert clipped < expected / 5
-    # The gradient is remembered while another measure takes more of them at other points.
-    AscentDescent(0.5, 2, 2).measure(evaluation, True)
-    torch.testing.assert_close(GradientNorm().measure(evaluation, True), expected)
+    plain, measure = MEASURES[name](), MEASURES[name]()
+    evaluation = Evaluation(Clipped(problem.loss, problem.parameters, clip), problem.parameters)
+    for _ in range(3):  # the eigenvector is another one each time
+        expected = plain(problem.loss, problem.parameters)
+        assert torch.equal(measure.measure(evaluation, True), expected)
+    for _ in range(2):  # shared with the measurement, then taken anew
+        evaluation()
+        shared = [parameter.grad for parameter in problem.parameters]
+        for parameter in problem.parameters:
+            parameter.grad = None
+        problem.loss().backward()
+        clip(problem.parameters)
+        for parameter, gradient in zip(problem.parameters, shared, strict=True):
+            assert torch.equal(gradient, parameter.grad)
 
 
 # Half precision, complex and repeated parameters
@@ -232,9 +241,18 @@ def test_a_gradient_too_long_for_half_precision() -> None:
 
 @every_measure
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_measured_in_float32(name: str, dtype: torch.dtype) -> None:
+def test_half_precision_is_measured_in_float32_and_a_warning_names_what_is_lost(
+    name: str, dtype: torch.dtype
+) -> None:
     x = at(1.0, 2.0, dtype=dtype)
-    found = MEASURES[name]()(lambda: 100 + x.square().sum(), [x])
+    with warnings.catch_warnings(record=True) as seen:
+        found = MEASURES[name]()(lambda: 100 + x.square().sum(), [x])
+    assert [str(each.message).split(" can hold")[0] for each in seen] == (
+        [f"{type(MEASURES[name]()).__name__} moves parameters by less than float16 and bfloat16"]
+        if MEASURES[name]().cost.needs_evaluation
+        else []
+    )
+    assert all(each.filename == __file__ for each in seen)
     assert found.dtype is torch.float32
     assert found.isfinite()
 
