@@ -13,8 +13,9 @@ class MeasurementCost:
     Attributes:
         gradients: further gradients of the loss.
         losses: evaluations of the loss without a gradient.
-        shares_gradient: whether the measurement uses the training gradient at the present parameters. If
-            nothing else takes that gradient, it is one more.
+        shares_gradient: whether the measurement uses the gradient at the present parameters. It costs nothing
+            if the training step uses the same gradient. It is one more if the step takes its gradient
+            elsewhere (SmoothOut), or if the measure is called by itself.
 
     Example:
         >>> from salr.sharpness import AscentDescent

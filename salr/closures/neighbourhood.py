@@ -8,7 +8,14 @@ from torch import Tensor
 
 from salr.closures.evaluation import Closure, Evaluation
 from salr.closures.side_state import SideState
-from salr.closures.vectors import copy_into, flatten, precise, trainable, unflatten
+from salr.closures.vectors import (
+    copy_into,
+    flatten,
+    precise,
+    trainable,
+    unflatten,
+    warn_of_half_precision,
+)
 
 
 class Neighbourhood:
@@ -41,6 +48,7 @@ class Neighbourhood:
 
     def __init__(self, closure: Closure, parameters: Iterable[Tensor]) -> None:
         self.parameters = trainable(parameters)
+        warn_of_half_precision("the measure", self.parameters)
         self._side = SideState(self.parameters)
         self._evaluation = Evaluation(closure, self.parameters, side=self._side)
         self._start = [parameter.detach().clone() for parameter in self.parameters]
@@ -74,3 +82,9 @@ class Neighbourhood:
                 yield
             finally:  # also at θ, which a forward pass may change (an embedding with max_norm)
                 copy_into(self.parameters, self._start)
+
+
+def check_not_negative(loss: Tensor) -> None:
+    """Raise ``ValueError`` unless f(θ) ≥ 0, for a measure that divides by 1 + f(θ)."""
+    if loss < 0:
+        raise ValueError(f"f = {float(loss):.3g}; expected a loss >= 0, since this measure divides by 1 + f")

@@ -1,5 +1,6 @@
 """All parameters as one vector, and back."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,12 +16,27 @@ def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
     """Return the parameters that require a gradient, each once.
 
     Raises:
+        TypeError: they are not an iterable of tensors; a tensor would be one of its own rows.
         ValueError: there are none.
     """
-    found = each_once(parameter for parameter in parameters if parameter.requires_grad)
+    given = None if isinstance(parameters, Tensor | torch.nn.Module) else list(parameters)
+    if given is None or not all(isinstance(each, Tensor) for each in given):
+        kind = type(parameters).__name__ if given is None else f"an iterable of {type(given[0]).__name__}"
+        raise TypeError(f"parameters is {kind}; expected tensors, as in model.parameters() or [x]")
+    found = each_once(parameter for parameter in given if parameter.requires_grad)
     if not found:
         raise ValueError("no parameter requires a gradient; expected at least one that does")
     return found
+
+
+def warn_of_half_precision(name: str, parameters: Iterable[Tensor], stacklevel: int = 4) -> None:
+    """Warn if a parameter cannot hold what a wrapper or a measure of that name moves it by."""
+    if any(parameter.dtype in HALF for parameter in parameters):
+        warnings.warn(
+            f"{name} moves parameters by less than float16 and bfloat16 can hold; "
+            "keep them in float32 and compute the loss under torch.autocast",
+            stacklevel=stacklevel,
+        )
 
 
 def each_once(tensors: Iterable[Tensor]) -> list[Tensor]:

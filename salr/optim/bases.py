@@ -4,10 +4,8 @@ import warnings
 from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor
 from torch.optim import ASGD, Adafactor, Optimizer, Rprop
 
-from salr.closures.vectors import HALF
 from salr.sharpness import Measure
 
 
@@ -17,16 +15,6 @@ def check_optimizer(name: str, base: object) -> None:
         raise TypeError(
             f"{name} got {type(base).__name__}; expected a torch.optim.Optimizer to wrap, "
             f"as in {name}(torch.optim.SGD(model.parameters(), lr=0.01))"
-        )
-
-
-def warn_of_half_precision(name: str, parameters: Iterable[Tensor]) -> None:
-    """Warn if a parameter cannot hold what a wrapper of that name moves it by."""
-    if any(parameter.dtype in HALF for parameter in parameters):
-        warnings.warn(
-            f"{name} moves parameters by less than float16 and bfloat16 can hold; "
-            "keep them in float32 and compute the loss under torch.autocast",
-            stacklevel=4,
         )
 
 

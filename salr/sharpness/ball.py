@@ -7,7 +7,7 @@ from torch import Generator, Tensor
 
 from salr.checks import check_count, check_positive
 from salr.closures.evaluation import Closure
-from salr.closures.neighbourhood import Neighbourhood
+from salr.closures.neighbourhood import Neighbourhood, check_not_negative
 from salr.closures.vectors import default_generator, normal
 
 
@@ -47,7 +47,7 @@ def ball_sharpness(
         S in units of the loss, or φ, which has none; 0-d, in float32 or wider.
 
     Raises:
-        ValueError: an argument is out of range, or a parameter is a DTensor.
+        ValueError: an argument is out of range, f(θ) < 0 in equation 1, or a parameter is a DTensor.
 
     Example:
         >>> import torch
@@ -61,6 +61,8 @@ def ball_sharpness(
     check_count("restarts", restarts, 0)
     generator = default_generator(generator)
     f = Neighbourhood(closure, parameters)
+    if not two_sided:
+        check_not_negative(f.loss)
     starts = _starts(f, epsilon, restarts, generator)
     highest = torch.stack([_climb(f, start, epsilon, steps, sign=1) for start in starts]).max()
     if not two_sided:

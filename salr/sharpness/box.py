@@ -8,7 +8,7 @@ from torch import Tensor
 
 from salr.checks import check_count, check_positive
 from salr.closures.evaluation import Closure
-from salr.closures.neighbourhood import Neighbourhood
+from salr.closures.neighbourhood import Neighbourhood, check_not_negative
 
 
 def box_sharpness(
@@ -33,7 +33,7 @@ def box_sharpness(
         0-d, in percent of 1 + f(θ).
 
     Raises:
-        ValueError: an argument is out of range, or a parameter is a DTensor.
+        ValueError: an argument is out of range, f(θ) < 0, or a parameter is a DTensor.
         ImportError: SciPy is not installed.
 
     Example:
@@ -50,6 +50,7 @@ def box_sharpness(
     except ImportError as error:
         raise ImportError("box_sharpness needs SciPy for L-BFGS-B: pip install scipy") from error
     f = Neighbourhood(closure, parameters)
+    check_not_negative(f.loss)
     highest = f.loss
 
     def negative(offset: Any) -> tuple[float, Any]:

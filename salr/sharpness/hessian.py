@@ -94,6 +94,10 @@ def hessian_eigenvalues(
     for done in range(1, min(iterations, product.size) + 1):
         vector = product(basis[done - 1])
         scale = float(torch.linalg.vector_norm(vector))
+        if not math.isfinite(scale):
+            raise ValueError(
+                "the second derivative is not finite at these parameters; expected a finite loss"
+            )
         vector, coefficients = _orthogonalise(vector, basis)
         norm = float(torch.linalg.vector_norm(vector))
         # Rounding leaves that much of a vector that lies within the basis.
@@ -174,7 +178,7 @@ class _HessianProduct:
 
     def __call__(self, row: Tensor) -> Tensor:
         vector = unflatten(row, self._parameters)
-        total = torch.zeros_like(self.like)
+        total, reached = torch.zeros_like(self.like), False
         # Of attention's implementations in torch, only this one has a second derivative.
         with (
             self._side.kept(),
@@ -184,7 +188,11 @@ class _HessianProduct:
             sdpa_kernel(SDPBackend.MATH),
         ):
             for loss in self._terms():
-                total += self._product(loss, vector)
+                product = self._product(loss, vector)
+                if product is not None:
+                    total, reached = total + product, True
+        if not reached:
+            raise ValueError("the loss depends on none of the parameters; expected those of its own model")
         return total
 
     def _only_term(self) -> Iterator[Tensor]:
@@ -192,7 +200,8 @@ class _HessianProduct:
             loss = self._closure()
         yield loss
 
-    def _product(self, loss: Tensor, vector: list[Tensor]) -> Tensor:
+    def _product(self, loss: Tensor, vector: list[Tensor]) -> Tensor | None:
+        """Return the product for one term, None if the term depends on none of the parameters."""
         if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.requires_grad:
             raise ValueError(
                 "the closure's result has no gradient; expected a loss of one element, computed from the "
@@ -206,7 +215,7 @@ class _HessianProduct:
         # Unused parameters have no gradient.
         pairs = [(g, v) for g, v in zip(gradients, vector, strict=True) if g is not None]
         if not pairs:
-            return torch.zeros_like(self.like)
+            return None
         varying, weights = zip(*pairs, strict=True)
         if not self._checked:
             _refuse_first_derivatives_only(varying)

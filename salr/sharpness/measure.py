@@ -10,7 +10,7 @@ from torch import Tensor
 
 from salr.closures.evaluation import Closure, Evaluation
 from salr.closures.side_state import SideState
-from salr.closures.vectors import total_norm, trainable, values_kept
+from salr.closures.vectors import total_norm, trainable, values_kept, warn_of_half_precision
 from salr.costs import MeasurementCost
 
 
@@ -105,7 +105,10 @@ class Measure(ABC):
             ValueError: the loss is not a single number, or depends on no parameter.
         """
         trained = trainable(parameters)
-        side = SideState(trained) if side is None else side
+        if side is None:  # an optimizer has warned before
+            if self.cost.needs_evaluation:
+                warn_of_half_precision(type(self).__name__, trained, stacklevel=3)
+            side = SideState(trained)
         evaluation = Evaluation(closure, trained, side=side)
         evaluation.measures_only = True
         with side.kept(), values_kept(trained):

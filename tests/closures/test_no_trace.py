@@ -173,3 +173,23 @@ def test_nothing_to_measure_is_said(measure: str) -> None:
         ValueError, match=r"\Ano parameter requires a gradient; expected at least one that does\Z"
     ):
         FIRST_ORDER[measure](lambda: point.sum(), [point.detach()])
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_loss_that_reaches_no_parameter_is_refused(name: str) -> None:
+    """The parameters of a copy, for example: a sharpness of 0 would look like a flat minimum."""
+    x, others = torch.ones(2, requires_grad=True), [torch.ones(2, requires_grad=True)]
+    with pytest.raises(ValueError, match=r"depends on none of the parameters; expected"):
+        ALL[name](lambda: x.square().sum(), others)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_are_no_parameters_is_refused(name: str) -> None:
+    model = nn.Linear(2, 1)
+    for wrong, kind in (
+        (model.weight, "Parameter"),
+        (model, "Linear"),
+        (model.named_parameters(), "an iterable of tuple"),
+    ):
+        with pytest.raises(TypeError, match=rf"parameters is {kind}; expected tensors, as in"):
+            ALL[name](lambda: model.weight.square().sum(), wrong)

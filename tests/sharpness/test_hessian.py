@@ -236,3 +236,10 @@ def test_a_layer_without_a_second_derivative_is_named() -> None:
         ValueError, match=r"\Aa layer has no second derivative \([^\n]*\); measure[^\n]*TopEigenvalue"
     ):
         hessian_eigenvalues(lambda: NoSecond.apply(x).sum(), [x])
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_network_that_has_diverged_is_refused(k: int) -> None:
+    x = torch.tensor([float("nan"), 1.0], requires_grad=True)
+    with pytest.raises(ValueError, match=r"\Athe second derivative is not finite[^\n]*\Z"):
+        hessian_eigenvalues(lambda: x.pow(4).sum(), [x], k=k)

@@ -211,3 +211,13 @@ def test_half_precision_is_measured_in_single() -> None:
     point = torch.tensor([1.0, 2.0], dtype=torch.bfloat16, requires_grad=True)
     found = SAMSharpness(rho=0.5)(lambda: 100 + point.square().sum(), [point])
     assert found.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [box_sharpness, lambda closure, parameters: ball_sharpness(closure, parameters, 0.1, two_sided=False)],
+)
+def test_a_negative_loss_is_refused_where_it_would_divide(measure: Callable[..., Tensor]) -> None:
+    x = at(1.0)
+    with pytest.raises(ValueError, match=one_line("f = -9; expected a loss >= 0")):
+        measure(lambda: (x**2).sum() - 10, [x])
