@@ -45,7 +45,6 @@ class WeightAverage:
         self.model = copy.deepcopy(model)
         self._source = model
         self._updates = 0
-        self._average = get_swa_multi_avg_fn()
         # Means of parameters whose own precision could not hold small changes.
         self._precise = {
             index: precise(parameter.detach())
@@ -57,12 +56,14 @@ class WeightAverage:
     def update(self) -> None:
         """Take the source's present parameters into the mean, and copy its buffers."""
         averaged = [parameter.detach() for parameter in self.model.parameters()]
+        present = [parameter.detach() for parameter in self._source.parameters()]
         means = [self._precise.get(index, parameter) for index, parameter in enumerate(averaged)]
-        present = [precise(parameter.detach()) for parameter in self._source.parameters()]
-        if self._updates == 0:
+        varying = [index for index, mean in enumerate(means) if mean.is_floating_point() or mean.is_complex()]
+        if self._updates == 0 or not varying:
             copy_into(means, present)
-        elif present:
-            self._average(means, present, self._updates)
+        else:  # frozen parameters of whole numbers have no mean
+            average = get_swa_multi_avg_fn()
+            average([means[i] for i in varying], [precise(present[i]) for i in varying], self._updates)
         self._updates += 1
         for index, mean in self._precise.items():
             averaged[index].copy_(mean)

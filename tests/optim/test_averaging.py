@@ -1,5 +1,8 @@
 """Weight averaging: against a plain twin with its cyclic rate, and the statistics that an average lacks."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -210,3 +213,23 @@ def test_a_loaded_mean_is_where_its_parameter_is() -> None:
     average.load_state_dict(state)
     assert {mean.device.type for mean in average._precise.values()} == {"meta"}
     average.update()
+
+
+def test_a_frozen_parameter_of_whole_numbers_is_copied() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    model.steps = nn.Parameter(torch.tensor([3]), requires_grad=False)
+    average = WeightAverage(model)
+    for value in (1.0, 4.0):
+        nn.init.constant_(model.weight, value)
+        average.update()
+    assert (float(average.model.weight.detach()), average.model.steps.tolist()) == (2.5, [3])
+
+
+def test_an_average_can_be_copied_and_pickled() -> None:
+    model = nn.Linear(1, 1)
+    average = WeightAverage(model)
+    average.update()
+    pickled = pickle.loads(pickle.dumps(average))  # noqa: S301 - our own bytes
+    for other in (copy.deepcopy(average), pickled):
+        other.update()
+        assert torch.equal(other.model.weight, average.model.weight)
