@@ -22,6 +22,11 @@ def fresh_gradients(parameters: list[Tensor]) -> list[tuple[Tensor, Tensor]]:
     ]
 
 
+def were_left(gradients: list[tuple[Tensor, Tensor]]) -> bool:
+    """Return whether a fresh gradient is one that a step has left and that has been changed since."""
+    return any(hasattr(gradient, LEFT) for _, gradient in gradients)
+
+
 def leave_gradients(parameters: list[Tensor]) -> None:
     """Mark the gradients as what a step has left, so that the next one does not take them for fresh."""
     for parameter in parameters:

@@ -1,5 +1,6 @@
 """SALR (sections 2 and 5, Algorithms 1 to 4)."""
 
+import copy
 import inspect
 import math
 from collections.abc import Hashable, Iterable, Iterator
@@ -73,7 +74,8 @@ class SALR(Wrapper):
             ``torch.optim.Optimizer``, also one that needs a closure, or another wrapper of this library. On
             an accelerator the base should accept a tensor as its rate (``fused=True`` or
             ``capturable=True``), otherwise the base itself waits for the device.
-        measure: what is measured; by default Definition 1 with the paper's values, ``AscentDescent()``.
+        measure: what is measured; by default Definition 1 with the paper's values, ``AscentDescent()``. SALR
+            keeps a copy, so that one object can be given to several optimizers.
         interval: c, in iterations.
         shared_noise: whether all evaluations of a measurement see the same dropout masks.
         max_factor: the largest Ŝ_k / median. The paper has no bound. Set one if the base rate is warmed up or
@@ -109,12 +111,13 @@ class SALR(Wrapper):
         modules: nn.Module | Iterable[nn.Module] = (),
     ) -> None:
         super().__init__(base, modules)
-        self.sharpness_measure = self.default_measure() if measure is None else measure
-        if not isinstance(self.sharpness_measure, Measure):
+        if not isinstance(measure, Measure | None):
             raise TypeError(
                 f"measure = {measure!r}; expected a measure of salr.sharpness, as in "
                 f"{type(self).__name__}(base, AscentDescent(gamma=2e-3))"
             )
+        # A copy, since a measure may have a state, such as an eigenvector.
+        self.sharpness_measure = self.default_measure() if measure is None else copy.copy(measure)
         check_count("interval", interval, 1)
         check_bound("max_factor", max_factor)
         check_rates(self._bases()[-1])
@@ -122,6 +125,7 @@ class SALR(Wrapper):
         self.interval, self.shared_noise, self.max_factor = interval, shared_noise, max_factor
         self._iterations = 0
         self._measured = False  # whether the measurement that is due has been taken
+        self._measured_at: list[int] = []  # the indices of the parameters that were measured last
         self._history: RunningMedian | None = None
         device = self.parameters[0].device
         self._sharpness = torch.tensor(torch.nan, device=device)
@@ -129,6 +133,12 @@ class SALR(Wrapper):
 
     def _options(self) -> dict[str, Any]:
         return {"measure": self.sharpness_measure, **super()._options()}
+
+    @on_the_optimizer
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add a group to the base, unless the measure is none of what the group optimizes."""
+        check_direction(self.sharpness_measure, [param_group])
+        super().add_param_group(param_group)
 
     @property
     def last_sharpness(self) -> Tensor:
@@ -163,7 +173,8 @@ class SALR(Wrapper):
 
         Args:
             closure: return the loss on the current batch. Without one, a measure that needs no evaluation is
-                taken from the gradients that are there: do so before you clip them.
+                taken from the gradients that are there. If you clip them, call ``measure()`` in between,
+                after ``backward``: the norm of clipped gradients is only the bound.
 
         Raises:
             TypeError: there is no closure, and the measure needs one.
@@ -246,6 +257,7 @@ class SALR(Wrapper):
     def _take(self, sharpness: Tensor) -> None:
         """Take in a measurement: the newest Ŝ, the history and the factor follow from it."""
         self._measured = True
+        self._measured_at = self._trained()
         average_over_ranks(sharpness)
         if self._history is None:
             self._history = RunningMedian(sharpness.new_empty(0))
@@ -295,14 +307,18 @@ class SALR(Wrapper):
         ``torch.distributed.checkpoint`` keeps them; the base never sees them.
         """
         state = super().state_dict()
-        trained = [(index, tensor) for index, tensor in enumerate(self.parameters) if tensor.requires_grad]
-        tensors = self.sharpness_measure.state_dict([tensor for _, tensor in trained]) if trained else {}
-        return with_tensors(state, [index for index, _ in trained], tensors)
+        parameters, indices = self.parameters, self._measured_at or self._trained()
+        tensors = self.sharpness_measure.state_dict([parameters[i] for i in indices]) if indices else {}
+        return with_tensors(state, indices, tensors)
 
     def _split_state(self, state: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-        rest, tensors = split_tensors(state)
+        rest, indices, tensors = split_tensors(state)
         own, rest = super()._split_state(rest)
-        return {**own, "tensors": tensors}, rest
+        return {**own, "indices": indices, "tensors": tensors}, rest
+
+    def _trained(self) -> list[int]:
+        """Return the indices of the parameters that require a gradient."""
+        return [index for index, parameter in enumerate(self.parameters) if parameter.requires_grad]
 
     def _own_state(self) -> dict[str, Any]:
         # Plain numbers and lists: torch.distributed.checkpoint keeps nothing else exactly.
@@ -320,7 +336,9 @@ class SALR(Wrapper):
     def _measure_options(self) -> dict[str, Any]:
         """Return the measure's options that are plain values; no others can be compared after loading."""
         options = self.sharpness_measure.options()
-        return {name: value for name, value in options.items() if isinstance(value, str | float | int)}
+        # torch.load(weights_only=True) refuses NumPy's numbers, some of which are floats.
+        plain = {name: value.item() if hasattr(value, "item") else value for name, value in options.items()}
+        return {name: value for name, value in plain.items() if isinstance(value, str | float | int)}
 
     def _load_own_state(self, state: dict[str, Any]) -> None:
         dtype, device = getattr(torch, state.get("dtype", "float32")), self._factor.device
@@ -346,3 +364,4 @@ class SALR(Wrapper):
         self._sharpness, self._factor = tensor(state["last_sharpness"]), tensor(state["lr_factor"])
         if state.get("tensors"):
             self.sharpness_measure.load_state_dict(state["tensors"])
+            self._measured_at = state["indices"]

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from salr.checks import check_positive
 from salr.closures import Evaluation
 from salr.closures.snapshot import Snapshot
+from salr.closures.taken import refuse_sparse
 from salr.closures.vectors import add_scaled, copy_into, local, total_norm
 from salr.optim.gradients import leave_gradients, minimised
 from salr.optim.stand_in import on_the_optimizer
@@ -70,6 +71,8 @@ class SAM(Wrapper):
         [2.34, 3.12]
     """
 
+    capturable = True
+
     def __init__(
         self,
         base: Optimizer,
@@ -82,8 +85,6 @@ class SAM(Wrapper):
         self.rho, self.adaptive = rho, adaptive
         self._ascended: _Ascended | None = None
         self._noise = self._side.noise()
-
-    capturable = True
 
     @on_the_optimizer
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -102,11 +103,13 @@ class SAM(Wrapper):
 
         Raises:
             RuntimeError: no parameter has a gradient.
+            ValueError: a gradient is sparse.
         """
         self._abandon()
         parameters = [parameter for parameter in self.parameters if parameter.grad is not None]
         if not parameters:
             raise RuntimeError("SAM.first_step() found no gradient; call loss.backward() before it")
+        refuse_sparse(parameters)
         after = self._side.snapshot()
         after.set_gradients_aside(self._side.others())
         start, watching = [local(parameter).clone() for parameter in self.parameters], ExitStack()

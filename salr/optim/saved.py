@@ -76,13 +76,17 @@ def with_tensors(
     return {**state, "state": entries}
 
 
-def split_tensors(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[Tensor]]]:
-    """Return the state without the measure's tensors, and these by name, one for each parameter."""
+def split_tensors(
+    state_dict: dict[str, Any],
+) -> tuple[dict[str, Any], list[int], dict[str, list[Tensor]]]:
+    """Return the state without the measure's tensors, the indices of the parameters that have them, and the
+    tensors by name, one for each of these parameters.
+    """
     entries, groups = state_dict.get("state"), state_dict.get("param_groups")
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):
-        return state_dict, {}
+        return state_dict, [], {}
     if not isinstance(groups, list) or not all(isinstance(group, dict) for group in groups):
-        return state_dict, {}
+        return state_dict, [], {}
     tensors: dict[str, dict[Any, Tensor]] = {}
     rest = {}
     for index, entry in entries.items():
@@ -95,7 +99,9 @@ def split_tensors(state_dict: dict[str, Any]) -> tuple[dict[str, Any], dict[str,
     # torch.distributed.checkpoint keeps the parameters' names here, in another order than the parameters.
     order = [index for group in groups for index in group.get("params", ())]
     by_name = {name: [each[index] for index in order if index in each] for name, each in tensors.items()}
-    return {**state_dict, "state": rest}, by_name
+    having = set().union(*tensors.values())
+    indices = [place for place, index in enumerate(order) if index in having]
+    return {**state_dict, "state": rest}, indices, by_name
 
 
 def fills_empty_state(optimizer: Optimizer, parameters: Sequence[Tensor]) -> bool:

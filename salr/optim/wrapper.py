@@ -11,9 +11,9 @@ from torch.optim import Optimizer
 
 from salr.closures import Closure, Evaluation, SideState
 from salr.closures.own_gradients import NoGradient
-from salr.closures.vectors import each_once
-from salr.optim.bases import check_optimizer, warn_of_half_precision
-from salr.optim.gradients import fresh_gradients, leave_gradients
+from salr.closures.vectors import each_once, warn_of_half_precision
+from salr.optim.bases import check_optimizer
+from salr.optim.gradients import fresh_gradients, leave_gradients, were_left
 from salr.optim.kept import KeptStep, put_back
 from salr.optim.saved import fills_empty_state, names_of, refusing_damage, split_own, with_own
 from salr.optim.stand_in import on_the_optimizer
@@ -43,7 +43,8 @@ class Wrapper(Optimizer):
     Gradients that were accumulated before ``step(closure)`` are added to the training gradient, as by a plain
     optimizer, unless the closure clears them; a closure that clips clips their sum. Measurements see only the
     closure's own loss, so a measured step then takes one more gradient. Gradients that the last step has left
-    are cleared, not added. If you change them in place, as clipping does, they count as accumulated.
+    are cleared, not added. If they are changed in place, as by another ``backward`` or by clipping, they
+    count as accumulated, and a warning says so.
 
     A subclass defines ``_gradient(evaluation)`` if it changes the gradient that the base steps with, or
     ``_step(evaluation)``, and ``_own_state``/``_load_own_state`` if it has a state of its own. That state
@@ -181,6 +182,8 @@ class Wrapper(Optimizer):
         """Add a group to the base."""
         self.base.add_param_group(param_group)
         self._side = SideState(self.parameters, self.modules)
+        if not isinstance(self.base, Wrapper):
+            warn_of_half_precision(type(self).__name__, self.param_groups[-1]["params"])
 
     @on_the_optimizer
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -217,6 +220,11 @@ class Wrapper(Optimizer):
             if closure is not None:
                 evaluation = Evaluation(closure, parameters, advance, self._side)
                 evaluation.accumulated = fresh_gradients(parameters)
+                if were_left(evaluation.accumulated):
+                    self._warn_once(
+                        "gradients that the last step has left have been changed in place, so they count as "
+                        "accumulated, with what was left; call optimizer.zero_grad() after the step"
+                    )
                 loss = self._step(evaluation)
             elif fills_empty_state(self, parameters):
                 self.base.step()

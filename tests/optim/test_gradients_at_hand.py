@@ -107,6 +107,7 @@ def test_local_entropy_cannot_use_them_and_says_so_once() -> None:
     problem, untouched = Problem(noise=False), Problem(noise=False)
     optimizer, reference = build("local_entropy", problem), build("local_entropy", untouched)
     for iteration in range(2):
+        optimizer.zero_grad()
         (100 * problem.loss()).backward()
         torch.manual_seed(iteration)
         if iteration == 0:
@@ -270,6 +271,11 @@ def test_sam_in_two_phases_says_what_is_out_of_order() -> None:
         optimizer.first_step()
     with pytest.raises(RuntimeError, match=r"second_step\(\) follows first_step\(\)"):
         optimizer.second_step()
+    table = nn.Embedding(3, 2, sparse=True)
+    sparse = SAM(SGD(table.parameters(), lr=0.1))
+    table(torch.tensor([1])).sum().backward()
+    with pytest.raises(ValueError, match=r"expected dense ones \(for an embedding: sparse=False\)"):
+        sparse.first_step()
 
 
 @pytest.mark.parametrize("method", ["salr, gradient norm", "sam", "local_entropy"])
@@ -291,3 +297,36 @@ def test_gradients_that_are_zeroed_in_place_are_not_accumulated_ones(method: str
         counts.append(len(backward))
     assert same(*ends)
     assert counts[0] == counts[1]
+
+
+@first_step_is_plain
+def test_accumulation_on_what_the_last_step_has_left_is_named(method: str) -> None:
+    """A plain optimizer adds to it in silence."""
+    problem = Problem(noise=False)
+    optimizer = build(method, problem)
+    for clears in (True, True, False, False):
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            problem.loss().backward()
+            optimizer.step(problem.loss)
+        if clears:
+            optimizer.zero_grad()
+            assert not seen
+    assert len(seen) == 1
+    assert "count as accumulated, with what was left; call optimizer.zero_grad()" in str(seen[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        problem.loss().backward()
+        optimizer.step(problem.loss)
+
+
+@every_method
+def test_a_loss_that_reaches_no_parameter_is_a_plain_step(method: str) -> None:
+    problem, elsewhere = Problem(noise=False), torch.ones(2, requires_grad=True)
+    optimizer, before = build(method, problem), problem.values()
+    loss = optimizer.step(lambda: elsewhere.square().sum())
+    assert float(loss) == 2
+    assert same(problem.values(), before)
+    assert all(parameter.grad is None for parameter in problem.parameters)
+    problem.train(optimizer, 2)
+    assert not same(problem.values(), before)

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, se
 from torch.optim import ASGD, SGD, Adam, Optimizer, Rprop
 
 from salr.optim import SALR
-from salr.sharpness import GradientNorm, TopEigenvalue
+from salr.sharpness import AscentDescent, GradientNorm, TopEigenvalue
 from tests.helpers.devices import random_state, set_random_state
 from tests.helpers.optim import Problem, same
 
@@ -165,3 +166,64 @@ def test_a_rate_that_the_base_changes_in_its_step_stays_changed(tensor: bool) ->
     problem.train(optimizer, 4)
     assert float(optimizer.lr_factor) != 1
     assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(0.1 / 2**4)
+
+
+def test_an_eigenvector_of_a_parameter_that_is_frozen_meanwhile_is_kept() -> None:
+    problem = Problem(noise=False)
+    optimizer = SALR(SGD(problem.parameters, lr=1e-3), TopEigenvalue(), interval=1)
+    problem.train(optimizer, 20)
+    for frozen in (problem.parameters[:1], problem.parameters):
+        other = problem.copy()
+        for parameter in frozen:
+            parameter.requires_grad_(False)
+        resumed = SALR(SGD(other.parameters, lr=1e-3), TopEigenvalue(), interval=1)
+        resumed.load_state_dict(optimizer.state_dict())
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+        assert same(other.train(resumed, 2), problem.train(optimizer, 2))
+        assert torch.equal(resumed.last_sharpness, optimizer.last_sharpness)
+        assert torch.equal(resumed.lr_factor, optimizer.lr_factor)
+
+
+def test_one_measure_serves_two_optimizers() -> None:
+    measure = TopEigenvalue()
+    together = [Problem(noise=False) for _ in range(2)]
+    with torch.no_grad():
+        together[1].parameters[0].mul_(3)
+    apart = [problem.copy() for problem in together]
+    ends = []
+    for problems in (together, apart):
+        optimizers = [
+            SALR(SGD(each.parameters, lr=0.1), measure if problems is together else TopEigenvalue())
+            for each in problems
+        ]
+        for _ in range(6):
+            for problem, optimizer in zip(problems, optimizers, strict=True):
+                problem.train(optimizer, 1)
+        ends.append([value for problem in problems for value in problem.values()])
+    assert same(*ends)
+
+
+def test_a_group_that_maximises_is_refused_later_too() -> None:
+    x, y = (torch.ones(2, requires_grad=True) for _ in range(2))
+    optimizer = SALR(SGD([x], lr=0.1))
+    optimizer.add_param_group({"params": [y], "lr": 0.3})
+    other = SALR(SGD([x], lr=0.1), TopEigenvalue())
+    with pytest.raises(ValueError, match="maximize=True with TopEigenvalue"):
+        other.add_param_group({"params": [y], "maximize": True})
+    assert [len(each.param_groups) for each in (optimizer, other)] == [2, 1]
+
+
+def test_a_group_in_half_precision_is_named() -> None:
+    x, y = torch.ones(2, requires_grad=True), torch.ones(2, dtype=torch.bfloat16, requires_grad=True)
+    optimizer = SALR(SGD([x], lr=0.1))
+    with pytest.warns(UserWarning, match="SALR moves parameters by less than"):
+        optimizer.add_param_group({"params": [y]})
+
+
+def test_a_value_of_numpy_goes_through_a_file() -> None:
+    optimizer = SALR(SGD(Problem().parameters, lr=0.1), AscentDescent(gamma=np.float64(2e-3)))
+    file = io.BytesIO()
+    torch.save(optimizer.state_dict(), file)
+    file.seek(0)
+    optimizer.load_state_dict(torch.load(file, weights_only=True))
