@@ -9,6 +9,7 @@ NETWORKS =
 LAUNCHER = local
 # The most jobs that a launcher is given; empty: 1000.
 JOBS     =
+ARGS     =
 TABLES   = $(foreach number,1 2 3 4 5 6 7 8 9,table$(number))
 WORKERS = auto
 PY      = .venv/bin/python
@@ -23,10 +24,9 @@ TABLE   = $(PY) scripts/table.py $(1) --seeds '$(SEEDS)' --preset $(PRESET) --ne
 SUITS = import ensurepip, sys, venv; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 
 # The variables that a target takes follow its description in brackets. Others on the command line are refused.
-VARIABLES = SEEDS PRESET NETWORKS LAUNCHER JOBS WORKERS ARGS
-GIVEN     = $(foreach name,$(VARIABLES),$(if $(filter command,$(origin $(name))),$(name)))
-TAKEN     = $(foreach goal,$(patsubst table%,tables,$(MAKECMDGOALS)), \
-              $(shell sed -n 's/^$(goal):.*\[\([A-Z =]*\)\]$$/\1/p' $(firstword $(MAKEFILE_LIST))))
+GIVEN = $(foreach name,$(filter-out PYTHON EXTRAS,$(.VARIABLES)),$(if $(filter command,$(origin $(name))),$(name)))
+TAKEN = $(foreach goal,$(patsubst table%,tables,$(MAKECMDGOALS)), \
+          $(shell sed -n 's/^$(goal):.*\[\([A-Z =]*\)\]$$/\1/p' $(firstword $(MAKEFILE_LIST))))
 $(foreach name,$(GIVEN),$(if $(filter $(name)=,$(TAKEN)),, \
   $(error make $(MAKECMDGOALS): $(name)= has no effect; expected $(or $(strip $(TAKEN)),no variable))))
 

@@ -41,14 +41,15 @@ def make_report(
 ) -> list[str]:
     """Write tables, figures and the page below ``results``, and print the tables.
 
-    The page shows all tables, whichever are asked for: p-values are corrected over the whole paper.
+    The page shows all tables, whichever are asked for: p-values are corrected over whole claims.
 
     Args:
         numbers: the tables to write and print.
         preset: of the cells.
         overrides: of the cells, the results folder included.
         results: the folder of the records.
-        networks: only these of the paper's count as missing; all if there are none.
+        networks: only tables with one of these are written and printed, and only these count as missing; all
+            if there are none.
         margins: below which a difference does not matter, by metric.
 
     Returns:
@@ -61,19 +62,20 @@ def make_report(
     check_writable(results)
     notes += _measured(tables)
     judgement = judge(tables, CLAIMS, FACTS, margins)
-    asked = [table for table in judgement.tables if table.number in numbers]
-    for table in asked:
+    asked = [(table, _of(table, networks)) for table in judgement.tables if table.number in numbers]
+    asked = [(table, cells) for table, cells in asked if cells]
+    for table, _ in asked:
         write_table(table, results / "tables")
         print(markdown(table))
     page = results / ("report.html" if preset == "paper" else f"report_{preset}.html")
     write_page(judgement, printed_paper(), draw_figures(judgement, results / "figures"), page, notes)
     print("\n".join(["", headline(judgement), *claim_lines(judgement), ""]))
     print(f"Tables: {results / 'tables'}; page: {page}")
-    missing = []
-    for table in asked:
-        cells = [cell for cell in table.cells if not networks or cell.wanted.published.network in networks]
-        if not all(cell.complete for cell in cells):
-            missing.append(f"table {table.number}: {_missing(cells)}")
+    missing = [
+        f"table {table.number}: {_missing(cells)}"
+        for table, cells in asked
+        if not all(cell.complete for cell in cells)
+    ]
     for line in missing:
         print(f"incomplete: {line}")
     return missing
@@ -156,6 +158,11 @@ def _wanted(cell: TableCell) -> Wanted:
         test_examples=TEST_IMAGES.get(config.dataset.name),
         precision=config.trainer.precision.value,
     )
+
+
+def _of(table: Table, networks: Sequence[str]) -> list[Cell]:
+    """Return the cells of the paper's networks with these names; all cells if there are none."""
+    return [cell for cell in table.cells if not networks or cell.wanted.published.network in networks]
 
 
 def _missing(cells: Sequence[Cell]) -> str:

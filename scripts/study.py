@@ -15,7 +15,7 @@ ended, 1 a run failed, 2 wrong input, 3 a run of phase 2 diverged, 4 another pro
 from pathlib import Path
 
 from experiments.cli import ExitCode, Parser, start
-from experiments.study.cells import PRESETS, Study
+from experiments.study.cells import PRESETS
 from experiments.study.training import StudyRequest, train_study
 from experiments.sweep import add_arguments
 
@@ -33,11 +33,15 @@ def main(arguments: list[str]) -> int:
     )
     add_arguments(parser)
     chosen = vars(parser.parse_args(arguments))
-    if not chosen.pop("report"):
-        return train_study(StudyRequest(**chosen))
+    report, request = chosen.pop("report"), StudyRequest(**chosen)
+    if not report:
+        return train_study(request)
+    if request.plan or request.skip_sharpness or request.launcher != "local":
+        parser.error("--report trains and measures nothing; expected only --preset and --override with it")
+    request.check_launching()
     from experiments.study.report import make_report
 
-    study = Study(chosen["preset"], chosen["override"])
+    study = request.study()
     make_report(study, Path(study.search_cells()[0].config.results))
     return ExitCode.FINISHED
 

@@ -35,6 +35,7 @@ from reference_words import (  # noqa: E402
 from salr.records import load_runs  # noqa: E402
 from salr.reporting.methods import name_of  # noqa: E402
 from salr.reporting.metrics import METRICS  # noqa: E402
+from salr.reporting.statistics import MIN_SEEDS  # noqa: E402
 
 REFERENCE = ROOT / "results" / "reference"
 
@@ -83,11 +84,12 @@ def differences(table: str) -> str:
     return "\n".join(f"- {line}" for line in _differences(table))
 
 
-def _differences(table: str) -> list[str]:
+def _differences(table: str, least: int = 1) -> list[str]:
+    """Return the lines of :func:`differences` over at least so many seeds."""
     cells = {(place(row), row["method"]): row for row in rows(f"tables/{table}.csv")}
     lines = []
     for row in rows(f"tables/{table}_differences.csv"):
-        if not row["difference"]:
+        if not row["difference"] or int(row["n"]) < least:
             continue
         first, second = (cells[place(row), row[side]] for side in ("method", "against"))
         compared = f"{name_of(row['method'])} minus {name_of(row['against'])}"
@@ -98,16 +100,20 @@ def _differences(table: str) -> list[str]:
 
 
 def found() -> str:
-    """Return what has been measured and how each planned comparison ended, a line per finding."""
+    """Return what has been measured with enough seeds and how it compares, a line per finding."""
     cells = [row for name in _tables() for row in rows(f"tables/{name}.csv")]
     if not cells:
         return "\n".join(["- No table of the paper is measured yet.", *_found_by_the_study()])
     shown = [row for row in cells if ended(row)]
     measured = sum(int(row["n"]) > 0 for row in cells)
     numbers = " and ".join(sorted({row["table"] for row in cells}))
-    lines = [f"- {measured} of the {len(cells)} cells of Table {numbers} are measured."]
-    lines += [f"- {beside_published(row)}." for row in shown]
-    lines += [f"- {line}" for name in _tables() for line in _differences(name)]
+    enough = [row for row in shown if int(row["n"]) >= MIN_SEEDS]
+    lines = [
+        f"- {measured} of the {len(cells)} cells of Table {numbers} are measured, {len(enough)} of them with "
+        f"{MIN_SEEDS} seeds or more. Only these are compared here."
+    ]
+    lines += [f"- {beside_published(row)}." for row in shown if row in enough or diverged(row)]
+    lines += [f"- {line}" for name in _tables() for line in _differences(name, MIN_SEEDS)]
     lines += [
         f"- {line}" for line in map(reference_first_order.words, reference_first_order.compared(REFERENCE))
     ]
@@ -136,9 +142,7 @@ def _found_by_the_study() -> list[str]:
             numbers = f"{interval(row)}{seeds(row['seeds_compared'])}{diverged(row)}"
             text = f"{row['name']} ({size}, {numbers})"
             outcomes.setdefault(row["outcome"], []).append(text)
-    at_best = (
-        "At its own best rate, compared with SGD at its best rate and corrected for all planned comparisons"
-    )
+    at_best = "At its own best rate, compared with SGD at its best rate and corrected for these comparisons"
     return [*lines, *(f"- {at_best}, {word}: {'; '.join(names)}." for word, names in outcomes.items())]
 
 

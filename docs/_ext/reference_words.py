@@ -28,7 +28,10 @@ def interval(row: dict[str, str]) -> str:
 
 def outcome(row: dict[str, str]) -> str:
     """Return the outcome of a comparison, with its p-value, and whether the difference matters."""
-    p = row["p_holm"] and f"after correction for all planned comparisons p = {float(row['p_holm']):.2g}: "
+    p = (
+        row["p_holm"]
+        and f"after correction for the comparisons of its claim p = {float(row['p_holm']):.2g}: "
+    )
     small = row["outcome"] in ("better", "worse") and abs(float(row["difference"])) < float(row["margin"])
     return p + row["outcome"] + (", by less than the margin of equivalence" if small else "")
 

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from experiments.paper.published import TABLES, optimizer_of, table_rows
 from experiments.schema import Cell, Config, ConfigError
 from experiments.schema.compose import Choices, load_all, words_of
+from experiments.schema.overrides import CHOSEN, parse
 from experiments.schema.paths import CONFIGS
 from salr.reporting import Published
 
@@ -65,6 +66,10 @@ def cells_of_tables(
             raise ConfigError(f"table {number}: expected one of {TABLES[0]} to {TABLES[-1]}")
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset}: expected one of {', '.join(PRESETS)}")
+    for override in parse(overrides):
+        if (group := override.key_or_group) in CHOSEN:
+            line = f"{override.input_line}: a table sets the {group} of each of its cells"
+            raise ConfigError(f"{line}; leave it out (NETWORKS= and --networks choose rows)")
     printed = [(number, choices) for number in numbers for choices in choices_of(f"table{number}")]
     words = {choices: (*_shortened(choices, preset), *overrides) for _, choices in printed}
     configs: dict[Choices, Config] = {}

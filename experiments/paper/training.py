@@ -50,7 +50,11 @@ class TableRequest(SweepRequest):
 
     @property
     def chosen_networks(self) -> list[str]:
-        return [name for name in self.networks.split(",") if name]
+        """The networks whose cells are trained; all of them if there are none. Raises ConfigError."""
+        names = self.networks.split(",") if self.networks else []
+        if "" in names:
+            raise ConfigError(f"networks {self.networks!r}: expected names with a comma between them")
+        return names
 
     def cells(self) -> list[TableCell]:
         """Return the chosen cells of all tables. Raises ConfigError."""

@@ -137,6 +137,7 @@ def check_dataset(config: DatasetConfig) -> None:
     """Raise ``ValueError`` with one line that names the wrong value and what was expected. Loads no data."""
     known = sorted(path.stem for path in CHOICES.glob("*.yaml"))
     expect(config.name in known, "dataset.name", config.name, f"one of {', '.join(known)}")
+    expect(config.root != "", "dataset.root", "''", "the folder of the data, such as downloads")
     text = isinstance(config, TextDatasetConfig)
     inputs = "tokens" if text else "image"
     expect(

@@ -18,6 +18,9 @@ from experiments.schema.paths import CONFIGS
 GROUPS = ("dataset", "model", "optimizer", "trainer", "tracker")
 """The groups of a cell's configuration: folders of ``configs/`` that a word chooses a file of."""
 
+CHOSEN = GROUPS[:3]
+"""Those that a cell is named after."""
+
 PATHS = ("results", "dataset.root", "tracker.directory")
 
 LAUNCHER = "hydra.launcher."  # a cluster's values, and some launchers take any that are added

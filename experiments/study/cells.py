@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 
 from experiments.records import records_of
 from experiments.schema import Cell, Config, ConfigError, load
-from experiments.schema.config import check
-from experiments.schema.overrides import GROUPS
+from experiments.schema.config import check, has_effect
+from experiments.schema.overrides import CHOSEN, GROUPS
 from experiments.schema.paths import CONFIGS
 from salr.records import Run, State
 
@@ -123,10 +123,12 @@ class Study:
         self.preset = preset
         self.plan = _read(preset)
         for word in overrides:
-            for name in self.varied():
+            for name in (*CHOSEN, *self.varied()):
                 if _touches(word.split("=")[0], name):
-                    raise ConfigError(f"{word}: the study sets {name} itself; expected none")
+                    raise ConfigError(f"{word}: the study sets {name} itself; leave it out")
         self._overrides = tuple(overrides)
+        self.changes = [word for word in overrides if has_effect(word.lstrip("+").split("=")[0])]
+        """The overrides that change numbers."""
         self.search_cells()  # composed at once, so that wrong overrides are refused at once
 
     def varied(self) -> list[str]:
@@ -171,6 +173,16 @@ class Study:
             return None if chosen is None else chosen * asked.times
         factor = self.mean_factor(asked.factor_of)
         return None if factor is None else _rounded(chosen * factor)
+
+    def why_no_rate(self, part: str, method: str) -> str:
+        """Return why the rate of a cell of phase 2 is open, for people."""
+        source = self.plan.parts[part].factor_of or method
+        if self.best_rate(source) is None:
+            scores = [self.score(source, rate) for rate in self.plan.search.rates]
+            return "not chosen yet" if None in scores else "diverged at every rate"
+        cell = self.cell(FULL, source)
+        states = [] if cell is None else [run.state() for run in records_of(cell.config)]
+        return "no mean factor: a run diverged" if State.DIVERGED in states else "not chosen yet"
 
     def best_rate(self, method: str) -> float | None:
         """Return the rate with the highest mean validation accuracy; of equal ones the smallest.

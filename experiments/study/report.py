@@ -205,7 +205,7 @@ def _texts(row: Row, study: Study) -> tuple[str, ...]:
     calls = row.cell.mean_of("gradient_calls")
     return (
         row.name,
-        "not chosen" if row.rate is None else f"{row.rate:.4g}{edge}",
+        study.why_no_rate(row.part, row.method) if row.rate is None else f"{row.rate:.4g}{edge}",
         str(row.cell.wanted.epochs),
         "–" if math.isnan(calls) else f"{calls:,.0f}",
         _accuracy(row.cell),
@@ -309,7 +309,8 @@ def _headline(study: Study, rows: Sequence[Row]) -> str:
     done = sum(len(row.cell.values) for row in rows)
     seeds = sum(study.plan.parts[row.part].seeds for row in rows)
     preset = "" if study.preset == "paper" else f"Preset {study.preset}: no result. "
+    changed = f"Changed in all cells: {' '.join(study.changes)}. " if study.changes else ""
     return (
-        f"{preset}Phase 1: {searched} of {search} runs have finished, and {chosen} of {len(methods)} methods "
-        f"have their rate. Phase 2: {done} of {seeds} runs have finished."
+        f"{preset}{changed}Phase 1: {searched} of {search} runs have finished, and {chosen} of "
+        f"{len(methods)} methods have their rate. Phase 2: {done} of {seeds} runs have finished."
     )

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from salr.reporting.statistics import ALPHA
+from salr.reporting.statistics import ALPHA, MIN_SEEDS
 
 RESAMPLES = 2000
 
@@ -53,7 +53,7 @@ def aggregate(
     """Return the aggregate of pairs of cells.
 
     A cell that several pairs share is drawn once per resample, since its runs are the same in each of them.
-    A cell with fewer than two values cannot be drawn again, and its pairs are left out.
+    Pairs of a cell with fewer than ``MIN_SEEDS`` values are left out: resamples of so few vary too little.
 
     Args:
         cells: the values of each cell; larger ones are better.
@@ -62,7 +62,7 @@ def aggregate(
     Returns:
         None if no pair is left.
     """
-    chosen = [pair for pair in pairs if all(len(cells[key]) > 1 for key in pair)]
+    chosen = [pair for pair in pairs if all(len(cells[key]) >= MIN_SEEDS for key in pair)]
     if not chosen:
         return None
     measured = {key: np.asarray(cells[key], float) for key in chain.from_iterable(chosen)}

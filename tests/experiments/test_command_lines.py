@@ -138,6 +138,8 @@ WRONG = {
     "cells=3": ("no 'cells'",),
     "cell=1": ("no 'cell'",),
     "preset=smoke": ("preset", "experiment="),
+    "experiment=table1 model=lenet preset=smoke": ("model=lenet: a table sets the model",),
+    "dataset.root=": ("dataset.root = ''", "the folder of the data"),
     "experiment=table1 preset=tiny": ("tiny", "smoke"),
     "experiment=table1 --cfg job": ("--cfg", "one cell"),
     "hydra/launcher=basic": ("hydra/launcher=basic", "-m"),

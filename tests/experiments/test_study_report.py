@@ -10,7 +10,7 @@ import torch
 from experiments import sharpness
 from experiments.records import records_of
 from experiments.study import flatness, report
-from experiments.study.cells import EXAMPLES, FULL
+from experiments.study.cells import EXAMPLES, FULL, Study
 from experiments.study.report import make_report
 from salr.records import State
 from salr.reporting.sensitivity import Point
@@ -152,6 +152,28 @@ def test_a_rate_at_which_one_run_diverged_is_shown_so(
     (curves,) = drawn
     assert full.score("sgd", 1.0) == 0
     assert curves["sgd"][-3:-1] == [Point(0.3, (50.0, 50.0)), Point(1.0, (99.9,), diverged=1)]
+
+
+def test_a_rate_that_will_not_be_chosen_says_why(tmp_path: Path) -> None:
+    small = study(tmp_path)
+    assert small.why_no_rate("constant_for_salr", "sgd") == "not chosen yet"
+    for rate in small.plan.search.rates:
+        for run in records_of(small.search_cell("sam", rate).config):
+            write(run, State.DIVERGED)
+    assert small.why_no_rate(FULL, "sam") == "diverged at every rate"
+    search(small, "sgd_salr", [95.0, 90.0])
+    assert small.why_no_rate("constant_for_salr", "sgd") == "not chosen yet"
+    cell = small.cell(FULL, "sgd_salr")
+    assert cell is not None
+    write(records_of(cell.config)[0], State.DIVERGED)
+    assert small.why_no_rate("constant_for_salr", "sgd") == "no mean factor: a run diverged"
+
+
+def test_what_is_changed_in_all_cells_is_in_the_headline(tmp_path: Path, capsys: Any) -> None:
+    make_report(study(tmp_path), tmp_path)
+    assert "Changed" not in capsys.readouterr().out
+    make_report(Study("smoke", [f"results={tmp_path}", "trainer.precision=float32"]), tmp_path)
+    assert "Changed in all cells: trainer.precision=float32. Phase 1" in capsys.readouterr().out
 
 
 def test_only_a_rate_that_the_search_has_chosen_can_be_at_its_edge(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The Makefile: a target takes the variables that its help names, and refuses the others in one line."""
 
+import os
 import re
 import subprocess
 
@@ -44,6 +45,21 @@ def test_a_target_uses_the_variables_that_its_help_names_and_no_others(target: s
             assert f"make {target}: {name}= has no effect; expected " in done.stderr
             assert done.stderr.count("\n") == 1
             assert "scripts" not in done.stdout
+
+
+@pytest.mark.parametrize("word", ["NETWORK=lenet", "seeds=2", "STAMP=x"])
+def test_a_misspelt_variable_is_refused(word: str) -> None:
+    done = make("table1", word)
+    assert done.returncode == 2
+    assert f"make table1: {word.split('=')[0]}= has no effect; expected SEEDS= PRESET=" in done.stderr
+
+
+def test_arguments_are_not_taken_from_the_environment() -> None:
+    command = ["make", "-n", "-C", str(ROOT), "test"]
+    done = subprocess.run(
+        command, env={**os.environ, "ARGS": "foo"}, capture_output=True, text=True, check=True
+    )
+    assert "foo" not in done.stdout
 
 
 def test_a_variable_is_for_one_of_several_targets() -> None:

@@ -225,6 +225,7 @@ def test_the_probability_of_improvement_counts_pairs() -> None:
 def test_the_bootstrap_is_that_of_all_draws(pairs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Four cells with two seeds each have 4⁴ equally probable draws, which are enumerated here."""
     monkeypatch.setattr(bootstrap, "RESAMPLES", 40_000)
+    monkeypatch.setattr(bootstrap, "MIN_SEEDS", 2)
     cells = {"a": [1.0, 2.0], "b": [0.0, 0.5], "c": [3.0, 7.0], "d": [2.0, 4.0]}
     means, chances = [], []
     for drawn in itertools.product(*(itertools.product(values, repeat=2) for values in cells.values())):

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from experiments.cli import ExitCode, attempt
+from experiments.report import make_report
 from scripts.report import main
 from tests.helpers.tables import synthetic_records
 
@@ -32,3 +33,11 @@ def test_an_impossible_margin_is_refused(word: str, capsys: pytest.CaptureFixtur
 def test_an_impossible_table_is_refused(tmp_path: Path) -> None:
     assert attempt(lambda: main(["10", "--override", f"results={tmp_path}"])) == ExitCode.BAD_INPUT
     assert not list(tmp_path.iterdir())
+
+
+def test_only_tables_with_a_chosen_network_are_made(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    overrides = ["seeds=1", f"results={tmp_path}"]
+    missing = make_report([1, 9], "smoke", overrides, tmp_path, ["lenet"])
+    assert missing == ["table 1: 0 of 5 runs, 0 of 5 cells complete"]
+    assert "incomplete: table 9" not in capsys.readouterr().out
+    assert not list((tmp_path / "tables").glob("table9*"))
