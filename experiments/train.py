@@ -45,7 +45,7 @@ _ABOUT = {
     "model": "default mnistfc",
     "optimizer": "default sgd",
     "tracker": "default none",
-    "experiment": "all cells of a table of the paper, or of the study, in place of dataset, model and optimizer",
+    "experiment": "all cells of a table of the paper or of the study, in place of the first three",
 }
 
 
