@@ -306,11 +306,11 @@ class Evaluation:
         parametrize._cache.clear()
         side.reshard()
         side.measuring = measuring or self.measures_only or self._replay is not None
+        closure = self.closure
+        if isinstance(closure, Clipped) and not clipped:
+            closure = closure.unclipped
         try:
-            plain = (
-                self.closure.unclipped if isinstance(self.closure, Clipped) and not clipped else self.closure
-            )
-            loss = plain()
+            loss = closure()
         finally:
             side.measuring = False
             if measuring:

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -19,9 +20,11 @@ def trainable(parameters: Iterable[Tensor]) -> list[Tensor]:
         TypeError: they are not an iterable of tensors; a tensor would be one of its own rows.
         ValueError: there are none.
     """
-    given = None if isinstance(parameters, Tensor | torch.nn.Module) else list(parameters)
-    if given is None or not all(isinstance(each, Tensor) for each in given):
-        kind = type(parameters).__name__ if given is None else f"an iterable of {type(given[0]).__name__}"
+    one = isinstance(parameters, Tensor | torch.nn.Module)
+    given: list[Any] = [] if one else list(parameters)
+    wrong = [type(each).__name__ for each in given if not isinstance(each, Tensor)]
+    if one or wrong:
+        kind = type(parameters).__name__ if one else f"an iterable of {wrong[0]}"
         raise TypeError(f"parameters is {kind}; expected tensors, as in model.parameters() or [x]")
     found = each_once(parameter for parameter in given if parameter.requires_grad)
     if not found:

@@ -136,7 +136,7 @@ class SALR(Wrapper):
 
     @on_the_optimizer
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add a group to the base, unless the measure is none of what the group optimizes."""
+        """Add a group to the base. Refuse one that is maximised if the measure is of what is minimised."""
         check_direction(self.sharpness_measure, [param_group])
         super().add_param_group(param_group)
 
@@ -307,7 +307,9 @@ class SALR(Wrapper):
         ``torch.distributed.checkpoint`` keeps them; the base never sees them.
         """
         state = super().state_dict()
-        parameters, indices = self.parameters, self._measured_at or self._trained()
+        parameters = self.parameters
+        # Of the parameters that were measured, although they may be frozen or gone by now.
+        indices = [index for index in self._measured_at if index < len(parameters)] or self._trained()
         tensors = self.sharpness_measure.state_dict([parameters[i] for i in indices]) if indices else {}
         return with_tensors(state, indices, tensors)
 

@@ -79,8 +79,11 @@ def with_tensors(
 def split_tensors(
     state_dict: dict[str, Any],
 ) -> tuple[dict[str, Any], list[int], dict[str, list[Tensor]]]:
-    """Return the state without the measure's tensors, the indices of the parameters that have them, and the
-    tensors by name, one for each of these parameters.
+    """Take the measure's tensors out of a state.
+
+    Returns:
+        The state without them, the indices of the parameters that have them, and the tensors by name, one for
+        each of these parameters.
     """
     entries, groups = state_dict.get("state"), state_dict.get("param_groups")
     if not isinstance(entries, dict) or not all(isinstance(entry, dict) for entry in entries.values()):

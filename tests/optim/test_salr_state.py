@@ -227,3 +227,15 @@ def test_a_value_of_numpy_goes_through_a_file() -> None:
     torch.save(optimizer.state_dict(), file)
     file.seek(0)
     optimizer.load_state_dict(torch.load(file, weights_only=True))
+
+
+def test_a_state_can_be_saved_after_a_group_has_gone() -> None:
+    x, y = (torch.ones(2, requires_grad=True) for _ in range(2))
+    optimizer = SALR(SGD([{"params": [x]}, {"params": [y]}], lr=0.1), TopEigenvalue())
+    optimizer.step(lambda: (x * y).square().sum())
+    del optimizer.param_groups[1]
+    fresh = SALR(SGD([x], lr=0.1), TopEigenvalue())
+    fresh.load_state_dict(optimizer.state_dict())
+    for each in (optimizer, fresh):
+        each.step(lambda: x.square().sum())
+    assert torch.equal(fresh.last_sharpness, optimizer.last_sharpness)
