@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from experiments.records import records_of
 from experiments.schema import Cell, Config, ConfigError, load
 from experiments.schema.config import check, has_effect
-from experiments.schema.overrides import CHOSEN, GROUPS
+from experiments.schema.overrides import GROUPS
 from experiments.schema.paths import CONFIGS
 from salr.records import Run, State
 
@@ -123,7 +123,7 @@ class Study:
         self.preset = preset
         self.plan = _read(preset)
         for word in overrides:
-            for name in (*CHOSEN, *self.varied()):
+            for name in self.varied():
                 if _touches(word.split("=")[0], name):
                     raise ConfigError(f"{word}: the study sets {name} itself; leave it out")
         self._overrides = tuple(overrides)

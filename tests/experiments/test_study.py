@@ -146,7 +146,6 @@ def test_what_the_study_cannot_have_is_refused(preset: str, word: str) -> None:
         ("optimizer=adam", "optimizer"),
         ("optimizer.schedule.start=3", "optimizer.schedule"),
         ("model=lenet", "model"),
-        ("dataset=cifar10", "dataset"),
         ("dataset.batch_size=64", "dataset.batch_size"),
         ("dataset.budget=7", "dataset.budget"),
         ("dataset.validation=false", "dataset.validation"),

@@ -28,7 +28,7 @@ WRONG = {
     "table.py 9 --jobs 4": ("--jobs 4: only for a launcher", "--launcher slurm or ray"),
     "study.py --report --plan": ("--report trains and measures nothing",),
     "study.py --report --jobs 4": ("--jobs 4: only for a launcher",),
-    "study.py --override dataset=cifar10": ("dataset=cifar10: the study sets dataset itself; leave it out",),
+    "study.py --override model=lenet": ("model=lenet: the study sets model itself; leave it out",),
     "study.py --jobs 4": ("--jobs 4: only for a launcher", "--launcher slurm or ray"),
     "table.py 9 --preset smoke --seeds 1 --override trainer.device=cuda:99": (
         "cuda:99",
