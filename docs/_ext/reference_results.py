@@ -135,15 +135,40 @@ def _found_by_the_study() -> list[str]:
         lines.append(
             f"- A better rate may lie outside those that were tried for {names}: the best is at the edge."
         )
+    for name, (about, column) in _STUDIED.items():
+        found = _outcomes(f"study/{name}.csv", column)
+        lines += [f"- {about}, {word}: {'; '.join(texts)}." for word, texts in found.items()]
+    return lines
+
+
+_STUDIED = {
+    "methods": (
+        "At its own best rate, compared with SGD at its best rate and corrected for these comparisons",
+        "name",
+    ),
+    "fifth": (
+        "SGD with a fifth of the gradient calls, compared with each method at all of them and corrected for "
+        "these comparisons",
+        "name",
+    ),
+    "factor": (
+        "Compared with SGD at the constant rate that is SALR's best one times its mean factor, for as many "
+        "iterations and corrected for these comparisons",
+        "first",
+    ),
+}
+"""Tables of the study in words: how their rows are compared, and the column that names a row."""
+
+
+def _outcomes(name: str, column: str) -> dict[str, list[str]]:
+    """Return the rows of a table of the study that are compared over enough seeds, by their outcome."""
     outcomes: dict[str, list[str]] = {}
-    for row in methods:
-        if row["outcome"] and row["difference"]:
+    for row in rows(name) if (REFERENCE / name).exists() else []:
+        if row["outcome"] and row["difference"] and int(row["seeds_compared"]) >= MIN_SEEDS:
             size = METRICS["accuracy_percent"].difference(f"{float(row['difference']):+.3g}")
             numbers = f"{interval(row)}{seeds(row['seeds_compared'])}{diverged(row)}"
-            text = f"{row['name']} ({size}, {numbers})"
-            outcomes.setdefault(row["outcome"], []).append(text)
-    at_best = "At its own best rate, compared with SGD at its best rate and corrected for these comparisons"
-    return [*lines, *(f"- {at_best}, {word}: {'; '.join(names)}." for word, names in outcomes.items())]
+            outcomes.setdefault(row["outcome"], []).append(f"{row[column]} ({size}, {numbers})")
+    return outcomes
 
 
 def _tables() -> list[str]:

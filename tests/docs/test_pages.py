@@ -235,6 +235,22 @@ def test_the_study_says_differences_seeds_edges_and_diverged_runs(tmp_path: Path
     ]
 
 
+def test_the_study_says_what_a_fifth_of_the_calls_and_a_constant_rate_reach(tmp_path: Path) -> None:
+    numbers = {"difference": "-0.31", "low_95": "-0.4", "high_95": "-0.2", "outcome": "worse"}
+    few = METHOD | numbers | {"name": "SWA", "seeds_compared": "2"}
+    module = pretend(
+        tmp_path,
+        study__methods=[few],
+        study__fifth=[METHOD | numbers, few],
+        study__factor=[METHOD | numbers | {"name": "SGD, constant rate for SGD-SALR", "first": "SGD-SALR"}],
+    )
+    size = "-0.31 percentage points, 95 % interval -0.4 to -0.2, 4 seeds"
+    assert [line.rpartition(", worse: ")[2] for line in module.found().splitlines()[-2:]] == [
+        f"SAM ({size}).",
+        f"SGD-SALR ({size}).",
+    ]
+
+
 @pytest.mark.parametrize("name", ["methods", "fifth", "correlation"])
 def test_tables_of_the_study_are_its_reports(name: str) -> None:
     module = extension()
