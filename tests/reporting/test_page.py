@@ -31,7 +31,7 @@ FIGURES = 5
 @pytest.fixture
 def judgement(tmp_path: Path) -> Judgement:
     plain = [record(tmp_path, "sgd", seed, 98.0 + 0.1 * seed, epochs=100) for seed in range(3)]
-    salr = [record(tmp_path, "sgd_salr", seed, 99.0 + 0.1 * seed) for seed in range(2)]
+    salr = [record(tmp_path, "sgd_salr", seed, 99.0 + 0.1 * seed) for seed in range(3)]
     salr[0].write_json(
         "iterations.json", {name: [0.1, 0.2] for name in ("sharpness", "median_sharpness", "lr_factor", "lr")}
     )
@@ -64,7 +64,7 @@ def test_the_page_needs_no_network_and_says_what_is_missing(page: Path) -> None:
 def test_the_page_opens_with_what_it_answers(page: Path) -> None:
     """A headline, the grid, the claims, and only then the contents and the tables."""
     text = page.read_text()
-    assert "2 of 3 published cells are measured, by 5 of 6 runs." in text
+    assert "2 of 3 published cells are measured, by 6 of 7 runs." in text
     places = [text.index(part) for part in ('class="grid"', 'id="claims"', 'id="contents"', 'id="table1"')]
     assert places == sorted(places)
     assert (
@@ -92,19 +92,19 @@ def test_a_changed_budget_is_said_on_the_page(tmp_path: Path) -> None:
 
 def test_one_table_does_not_replace_the_page(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     """Only Table 9's files are written, and the page still shows Table 8, with figures of its own."""
-    synthetic_records(tmp_path, [8, 9], ["seeds=2"], epochs=2)
-    overrides = ["seeds=2", f"results={tmp_path}"]
+    synthetic_records(tmp_path, [8, 9], ["seeds=3"], epochs=2)
+    overrides = ["seeds=3", f"results={tmp_path}"]
     missing = make_report([9], "paper", overrides, tmp_path)
     assert missing == []
     assert {path.name for path in (tmp_path / "tables").iterdir()} == {
         f"table9{suffix}" for suffix in (".csv", ".md", ".tex", "_differences.csv", "_runs.csv")
     }
     text = (tmp_path / "report.html").read_text()
-    assert "14 of 130 published cells are measured, by 28 of 194 runs." in text
+    assert "14 of 130 published cells are measured, by 42 of 291 runs." in text
     shown = re.findall(r"<figcaption>(.*?)</figcaption>", text)
     assert len(shown) == len(set(shown)) == 1 + 2 + 4 * 3
     assert text.count("data:image/png;base64,") == len(shown)
-    assert make_report([1], "paper", overrides, tmp_path) == ["table 1: 0 of 50 runs, 0 of 25 cells complete"]
+    assert make_report([1], "paper", overrides, tmp_path) == ["table 1: 0 of 75 runs, 0 of 25 cells complete"]
     capsys.readouterr()
 
 

@@ -262,7 +262,7 @@ def test_the_bootstrap_has_the_width_of_its_closed_form() -> None:
 def test_a_pair_given_again_is_no_new_information() -> None:
     """Ten seeds against constants: the interval is that of one pair, however many share its runs."""
     cells = {"salr": np.random.default_rng(2).normal(0, 1, 10).tolist()}
-    cells |= {f"constant {place}": [0.5, 0.5] for place in range(8)}
+    cells |= {f"constant {place}": [0.5, 0.5, 0.5] for place in range(8)}
     once = aggregate(cells, [("salr", "constant 0")])
     often = aggregate(cells, [("salr", f"constant {place}") for place in range(8)])
     assert once is not None
@@ -276,8 +276,8 @@ def test_a_pair_given_again_is_no_new_information() -> None:
     assert often.mean_difference.high - often.mean_difference.low == pytest.approx(width, rel=0.1)
 
 
-def test_cells_that_cannot_be_drawn_again_are_left_out() -> None:
-    cells = {"a": [1.0], "b": [2.0, 3.0], "c": [1.0, 2.0], "d": [0.0, 0.0]}
+def test_cells_of_too_few_seeds_are_left_out() -> None:
+    cells = {"a": [1.0, 2.0], "b": [2.0, 3.0, 4.0], "c": [1.0, 2.0, 1.5], "d": [0.0, 0.0, 0.0]}
     assert aggregate(cells, [("a", "b")]) is None
     made = aggregate(cells, [("a", "b"), ("c", "d")])
     assert made is not None
