@@ -183,15 +183,18 @@ def _check_milestones(composed: DictConfig, overrides: Sequence[str]) -> None:
 def check_recipe(overrides: Sequence[str]) -> None:
     """Raise ConfigError if a word sets a part of the recipe that the chosen optimizer does not take."""
     recipe = "dataset.recipe."
-    for override in parse(overrides):
-        for name in names_set(override):
-            part = name.removeprefix(recipe).partition(".")[0]
-            if not name.startswith(recipe) or part not in TAKEN:
-                continue
-            optimizer = _composed(overrides).optimizer
-            if f"${{{name}}}" not in str(optimizer):
-                line = f"{override.input_line}: unused by optimizer={optimizer.name}"
-                raise ConfigError(f"{line}; expected {TAKEN[part]} instead")
+    names = [(name, each.input_line) for each in parse(overrides) for name in names_set(each)]
+    parts = [
+        (name, name.removeprefix(recipe).partition(".")[0], line)
+        for name, line in names
+        if name.startswith(recipe)
+    ]
+    if not parts:
+        return
+    optimizer = _composed(overrides).optimizer
+    for name, part, line in parts:
+        if part in TAKEN and f"${{{name}}}" not in str(optimizer):
+            raise ConfigError(f"{line}: unused by optimizer={optimizer.name}; expected {TAKEN[part]} instead")
 
 
 def _compose(overrides: Sequence[str], root: str = "config") -> DictConfig:

@@ -12,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from salr.checks import check_count, check_positive
 from salr.closures.evaluation import Closure
+from salr.closures.own_gradients import NoGradient
 from salr.closures.side_state import SideState
 from salr.closures.vectors import default_generator, flatten, normal, trainable, unflatten, values_kept
 from salr.sharpness.dataset_loss import DatasetLoss
@@ -190,9 +191,10 @@ class _HessianProduct:
             for loss in self._terms():
                 product = self._product(loss, vector)
                 if product is not None:
-                    total, reached = total + product, True
+                    total += product
+                    reached = True
         if not reached:
-            raise ValueError("the loss depends on none of the parameters; expected those of its own model")
+            raise NoGradient(loss.detach())
         return total
 
     def _only_term(self) -> Iterator[Tensor]:
