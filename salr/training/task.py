@@ -35,7 +35,8 @@ class Task(ABC):
 
     Args:
         bf16: run forward passes under bfloat16 autocast. The loss is always computed in float32.
-        clip: called after every backward pass, with every optimizer.
+        clip: clip every gradient that moves the parameters, with every optimizer. Measurements see gradients
+            as they are.
     """
 
     unit: ClassVar[str]

@@ -198,7 +198,7 @@ class Trainer:
         return partial(take_step, parts.optimizer, closure, parameters, stream.advance)
 
     def _closure(self, stream: _Stream, parameters: list[Tensor]) -> Callable[[], Tensor]:
-        """Return a closure that computes the loss of the current batch and clips its gradients."""
+        """Return a closure that computes the loss of the current batch. It clips as the task says."""
         parts, progress = self.parts, self.progress
 
         def closure() -> Tensor:
