@@ -32,6 +32,9 @@ BUDGETS = ("dataset.budget", "trainer.epochs")
 METRIC = "validation_accuracy"
 """What a rate is chosen by, at the last epoch."""
 
+OPEN_RATE = 0.123456
+"""A rate at which nothing is trained, so that a cell whose rate is open has no record."""
+
 EXAMPLES: dict[str, int | None] = {
     "ascent_descent": None,
     "keskar_train": 10_000,
@@ -152,8 +155,8 @@ class Study:
         return [*self.search_cells(), *(cell for cell in later if cell is not None)]
 
     def everything(self) -> list[StudyCell]:
-        """Return the cells of the whole study, to count its cost. An open rate is taken to be 1."""
-        rates = [(part, method, self.rate(part, method) or 1.0) for part, method in self._later()]
+        """Return the cells of the whole study, to count its cost. An open rate is taken to be OPEN_RATE."""
+        rates = [(part, method, self.rate(part, method) or OPEN_RATE) for part, method in self._later()]
         return [*self.search_cells(), *(self.cell_at(*each) for each in rates)]
 
     def _later(self) -> list[tuple[str, str]]:

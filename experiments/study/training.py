@@ -86,15 +86,14 @@ def costs(study: Study) -> str:
 
     A gradient call counts in units of the usual batch: one on eight times as many images counts eight times.
     """
-    cells = study.everything()
-    plans = {folder_of(each.config): each for each in plan(cells)}
-    usual = cells[0].config.dataset.batch_size
-    seconds = seconds_a_call(list(plans.values()))
+    planned = [(cell, plan([cell])[0]) for cell in study.everything()]
+    usual = planned[0][0].config.dataset.batch_size
+    seconds = seconds_a_call([each for _, each in planned])
     head = f"{'runs':>5}{'left':>6}{'calls of a run':>16}{'calls left':>14}  time left"
     lines = [f"{'part':<26}{'method':<24}{head}"]
     total = runs = calls = 0.0
-    for (part, method), group in groupby(cells, key=lambda cell: (cell.part, cell.method)):
-        of_group = [_planned(cell, plans) for cell in group]
+    for (part, method), group in groupby(planned, key=lambda each: (each[0].part, each[0].method)):
+        of_group = [each for _, each in group]
         scale = of_group[0].config.dataset.batch_size / usual
         left = scale * sum(each.left for each in of_group)
         time = left * seconds.get(of_group[0].network, 0.0)
@@ -106,7 +105,3 @@ def costs(study: Study) -> str:
     numbers = f"{runs:>11.0f}{'':>16}{calls:>14,.0f}  {duration(total)}, one after another"
     lines.append(f"{'together':<50}{numbers}")
     return "\n".join(lines)
-
-
-def _planned(cell: StudyCell, plans: dict[Path, CellPlan]) -> CellPlan:
-    return plans.get(folder_of(cell.config)) or plan([cell])[0]

@@ -184,6 +184,8 @@ def test_the_plan_counts_what_is_left_at_the_chosen_rates(
     assert left(FULL, "sgd_salr") == ["2", "0"]
     assert left("constant_for_salr", "sgd") == ["1", "0"]
     assert left("batch_1024", "sgd_salr") == ["1", "1"]
+    finish(small, small.cell_at(FULL, "sgd", 1.0), [97.0, 98.0])  # all of a cell whose rate is open is left
+    assert left("constant_for_first_order", "sgd") == ["1", "1"]
 
 
 def test_costs_count_large_batches_by_their_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
