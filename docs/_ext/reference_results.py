@@ -5,7 +5,6 @@
 there.
 """
 
-import csv
 import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +19,7 @@ import reference_costs  # noqa: E402
 import reference_expansion  # noqa: E402
 import reference_first_order  # noqa: E402
 import reference_slices  # noqa: E402
+import reference_study  # noqa: E402
 from reference_words import (  # noqa: E402
     NO_BREAK,
     beside_published,
@@ -29,6 +29,7 @@ from reference_words import (  # noqa: E402
     interval,
     outcome,
     place,
+    read_rows,
     seeds,
 )
 
@@ -42,8 +43,7 @@ REFERENCE = ROOT / "results" / "reference"
 
 def rows(name: str) -> list[dict[str, str]]:
     """Return the rows of a file of ``results/reference/``."""
-    with (REFERENCE / name).open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
+    return read_rows(REFERENCE / name)
 
 
 def markdown(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -103,7 +103,7 @@ def found() -> str:
     """Return what has been measured with enough seeds and how it compares, a line per finding."""
     cells = [row for name in _tables() for row in rows(f"tables/{name}.csv")]
     if not cells:
-        return "\n".join(["- No table of the paper is measured yet.", *_found_by_the_study()])
+        return "\n".join(["- No table of the paper is measured yet.", *reference_study.found(REFERENCE)])
     shown = [row for row in cells if ended(row)]
     measured = sum(int(row["n"]) > 0 for row in cells)
     numbers = " and ".join(sorted({row["table"] for row in cells}))
@@ -117,74 +117,11 @@ def found() -> str:
     lines += [
         f"- {line}" for line in map(reference_first_order.words, reference_first_order.compared(REFERENCE))
     ]
-    return "\n".join([*lines, *_found_by_the_study()])
-
-
-def _found_by_the_study() -> list[str]:
-    """Return a line per outcome of the comparison of each method with SGD, each at its own best rate."""
-    if not (REFERENCE / "study" / "methods.csv").exists():
-        return []
-    methods = rows("study/methods.csv")
-    rated = [row["name"] for row in methods if row["rate"]]
-    lines = [
-        "- The study compares the methods, each at its own best learning rate. So far it has chosen "
-        f"{len(rated)} of {len(methods)} rates."
-    ]
-    if edges := [row["name"] for row in methods if row["at_edge"] == "True"]:
-        names = ", ".join(edges)
-        lines.append(
-            f"- A better rate may lie outside those that were tried for {names}: the best is at the edge."
-        )
-    for name, (about, column) in _STUDIED.items():
-        found = _outcomes(f"study/{name}.csv", column)
-        lines += [f"- {about}, {word}: {'; '.join(texts)}." for word, texts in found.items()]
-    return lines
-
-
-_STUDIED = {
-    "methods": (
-        "At its own best rate, compared with SGD at its best rate and corrected for these comparisons",
-        "name",
-    ),
-    "fifth": (
-        "SGD with a fifth of the gradient calls, compared with each method at all of them and corrected for "
-        "these comparisons",
-        "name",
-    ),
-    "factor": (
-        "Compared with SGD at the constant rate that is SALR's best one times its mean factor, for as many "
-        "iterations and corrected for these comparisons",
-        "first",
-    ),
-}
-"""Tables of the study in words: how their rows are compared, and the column that names a row."""
-
-
-def _outcomes(name: str, column: str) -> dict[str, list[str]]:
-    """Return the rows of a table of the study that are compared over enough seeds, by their outcome."""
-    outcomes: dict[str, list[str]] = {}
-    for row in rows(name) if (REFERENCE / name).exists() else []:
-        if row["outcome"] and row["difference"] and int(row["seeds_compared"]) >= MIN_SEEDS:
-            size = METRICS["accuracy_percent"].difference(f"{float(row['difference']):+.3g}")
-            numbers = f"{interval(row)}{seeds(row['seeds_compared'])}{diverged(row)}"
-            outcomes.setdefault(row["outcome"], []).append(f"{row[column]} ({size}, {numbers})")
-    return outcomes
+    return "\n".join([*lines, *reference_study.found(REFERENCE)])
 
 
 def _tables() -> list[str]:
     return [path.stem for path in sorted((REFERENCE / "tables").glob("table[0-9].csv"))]
-
-
-def _named(row: dict[str, str]) -> str:
-    return f"{row['network']}, {name_of(row['method'])}"
-
-
-def study(name: str) -> str:
-    """Return a table of the study, as its report has written it; only words if it has no run yet."""
-    path = REFERENCE / "study" / f"{name}.md"
-    if not path.exists() or not any(map(ended, rows(f"study/{name}.csv"))):
-        return "*Not measured yet.*"
-    return path.read_text(encoding="utf-8").partition("\n\n")[2].strip()  # the page has titles of its own
 
 
 def costs() -> str:
@@ -330,15 +267,12 @@ def pictures(pattern: str, about: str) -> str:
     return "\n\n".join(f"![{about}](../{path})" for path in found)
 
 
-STUDIED = ("methods", "rates", "fifth", "factor", "flatness", "correlation", "batches", "variants", "lenet")
-"""The tables of the study."""
-
 BLOCKS: dict[str, Callable[[], str]] = {
     "found": found,
     "curves": partial(pictures, "figures/calls_*.png", "Test error and the factor against gradient calls"),
     "sensitivity": partial(pictures, "study/sensitivity.png", "Validation error against the base rate"),
     "results": results,
-    **{f"study_{name}": partial(study, name) for name in STUDIED},
+    **{f"study_{name}": partial(reference_study.table, REFERENCE, name) for name in reference_study.TABLES},
     "costs": costs,
     "call_times": call_times,
     "run_times": run_times,

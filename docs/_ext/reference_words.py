@@ -1,6 +1,8 @@
 """What a row of the committed tables says in words."""
 
+import csv
 import re
+from pathlib import Path
 
 from salr.reporting.methods import name_of
 from salr.reporting.metrics import METRICS
@@ -10,6 +12,12 @@ NO_BREAK = "\u00a0"
 
 Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """A head and the rows below it."""
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file."""
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
 
 
 def budget(first: dict[str, str], second: dict[str, str]) -> str:
