@@ -124,6 +124,11 @@ def _tables() -> list[str]:
     return [path.stem for path in sorted((REFERENCE / "tables").glob("table[0-9].csv"))]
 
 
+def study(name: str) -> str:
+    """Return a table of the study."""
+    return reference_study.table(REFERENCE, name)
+
+
 def costs() -> str:
     """Return what each table takes at the paper's budgets, and the devices whose times it gives."""
     return f"{markdown(*reference_costs.costs())}\n\n{reference_costs.devices()}"
@@ -272,7 +277,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "curves": partial(pictures, "figures/calls_*.png", "Test error and the factor against gradient calls"),
     "sensitivity": partial(pictures, "study/sensitivity.png", "Validation error against the base rate"),
     "results": results,
-    **{f"study_{name}": partial(reference_study.table, REFERENCE, name) for name in reference_study.TABLES},
+    **{f"study_{name}": partial(study, name) for name in reference_study.TABLES},
     "costs": costs,
     "call_times": call_times,
     "run_times": run_times,
