@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from salr.training.provenance import provenance
 from scripts.bench.clock import seconds_of
-from scripts.bench.contestants import CONTESTANTS, ON_IMAGES, Contestant, Step, our_salr, plain_sgd
+from scripts.bench.contestants import CONTESTANTS, Contestant, Step, our_salr, plain_sgd
 from scripts.bench.overhead import epoch_overhead
 from scripts.bench.seeds import seeds_in_parallel
 from scripts.bench.subjects import SIZES, CountedSubject, Subject, matrix_rate, multilayer, subject
@@ -74,8 +74,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str, object]]:
     """Return one row per contestant: the medians of its time and of its ratio to the plain loop."""
-    contestants = CONTESTANTS | (ON_IMAGES if device.type == "cuda" and timed.unit == "images" else {})
-    steps = {name: build(timed) for name, build in contestants.items()}
+    steps = {name: build(timed) for name, build in CONTESTANTS.items()}
     flops = _flops(timed)
     times = _interleaved(steps, device, BUDGET)
     rate = matrix_rate(
@@ -85,8 +84,7 @@ def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str,
     for name, taken in times.items():
         ratios = _ratios_to(times["plain SGD"], taken)
         seconds = statistics.median(taken)
-        # A replay does not call the loss, so that the same method is counted uncaptured.
-        gradients, losses = _counts(timed, contestants[name.removesuffix(", captured")])
+        gradients, losses = _counts(timed, CONTESTANTS[name])
         rows.append(
             {
                 "network": timed.name,
@@ -101,8 +99,8 @@ def _network(timed: Subject, bf16: bool, device: torch.device) -> list[dict[str,
                 "rounds": len(taken),
                 f"{timed.unit}_a_second": round(timed.count / seconds),
                 "synchronisations": _synchronisations(steps[name]),
-                "peak_memory_mb": _memory(timed, name, bf16)
-                if name in ("plain SGD", "our SGD", "our SALR")
+                "peak_memory_mb": _memory(timed.name, name, bf16)
+                if device.type == "cpu" and name in ("plain SGD", "our SGD", "our SALR")
                 else "",
                 "matrix_rate_fraction": round(flops / seconds / rate, 3) if "SGD" in name else "",
             }
@@ -158,28 +156,21 @@ def _synchronisations(step: Step) -> float:
     return counter.count / CYCLE
 
 
-def _memory(timed: Subject, contestant: str, bf16: bool) -> float:
-    """Return the peak memory in MB; on a CPU of a process of its own, since a process's peak never falls."""
-    if timed.batch.inputs.device.type == "cuda":
-        return _peak_memory(timed, contestant)
+def _memory(network: str, contestant: str, bf16: bool) -> float:
+    """Return the peak memory in MB, of a process of its own, since the peak of a process never falls."""
     precision = "bf16" if bf16 else "float32"
-    arguments = ["--memory", timed.name, contestant, "--precision", precision]
+    arguments = ["--memory", network, contestant, "--precision", precision]
     command = [sys.executable, "-m", "scripts.bench", *arguments]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 
 def _peak_memory(timed: Subject, contestant: str) -> float:
     """Return the MB by which training raises the peak of a process that already has its network."""
-    device = timed.batch.inputs.device
-    on_gpu = device.type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(device)
-    before = torch.cuda.memory_allocated(device) if on_gpu else _resident_peak()
+    before = _resident_peak()
     step = CONTESTANTS[contestant](timed)
     for _ in range(2 * CYCLE):
         step()
-    after = torch.cuda.max_memory_allocated(device) if on_gpu else _resident_peak()
-    return round((after - before) / 2**20, 1)
+    return round((_resident_peak() - before) / 2**20, 1)
 
 
 def _resident_peak() -> int:

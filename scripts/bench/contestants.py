@@ -7,8 +7,6 @@ Entropy-SGD, SmoothOut and SALR.
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
 
 import pytorch_optimizer
 import torch
@@ -18,14 +16,10 @@ from models import Dropout
 from salr.closures import Evaluation
 from salr.optim import SALR, SAM, LocalEntropy, ReleasedSALR, SmoothOut
 from salr.sharpness import AscentDescent, GradientNorm
-from salr.training import Classification
-from salr.training.captured import CapturedSteps
-from salr.training.parts import Progress
-from scripts.bench.subjects import Batch, Subject
+from scripts.bench.subjects import Subject
 
 GAMMA, STEPS, INTERVAL = 2e-3, 5, 2  # the paper's
 RATE = 0.01
-ITERATIONS = 1000  # more than are timed
 RHO, ADAPTIVE_RHO = 0.05, 0.5
 RADIUS, ADAPTIVE_RADIUS = 0.005, 0.1
 
@@ -55,12 +49,6 @@ def plain_sgd(subject: Subject) -> Step:
         optimizer.step()
 
     return step
-
-
-def plain_sgd_in_float32(subject: Subject) -> Step:
-    """Train as a user's plain loop does without autocast, on images laid out by rows."""
-    model = copy.deepcopy(subject.model).to(memory_format=torch.contiguous_format)
-    return plain_sgd(replace(subject, model=model, task=Classification()))
 
 
 def our_sgd(subject: Subject) -> Step:
@@ -176,29 +164,6 @@ def literal_salr(subject: Subject) -> Step:
     return step
 
 
-def captured(optimizer: Callable[[nn.Module], torch.optim.Optimizer]) -> Contestant:
-    """Return a contestant that trains as the trainer does on a GPU, with whole iterations in CUDA graphs."""
-
-    def contestant(subject: Subject) -> Step:
-        model = copy.deepcopy(subject.model)
-        taken = optimizer(model)
-        batches = taken.steps if isinstance(taken, LocalEntropy) else 1
-        steps = CapturedSteps(taken, subject.task, model, batches, ITERATIONS, Progress())
-        steps.set_rates([group["lr"] for group in taken.param_groups])
-        return partial(steps, Same(subject.batch))
-
-    return contestant
-
-
-@dataclass
-class Same:
-    """One batch over and over, where the trainer has a stream of them."""
-
-    batch: Batch
-
-    def advance(self) -> None: ...
-
-
 CONTESTANTS: dict[str, Contestant] = {
     "plain SGD": plain_sgd,
     "our SGD": our_sgd,
@@ -216,17 +181,6 @@ CONTESTANTS: dict[str, Contestant] = {
     "our adaptive SAM": our_adaptive_sam,
     "published adaptive SAM": published_adaptive_sam,
 }
-
-ON_IMAGES: dict[str, Contestant] = {
-    "plain SGD in float32": plain_sgd_in_float32,
-    "our SGD, captured": captured(lambda model: _fused(model)),
-    "our first-order SALR, captured": captured(lambda model: SALR(_fused(model), GradientNorm())),
-    "our SALR, captured": captured(lambda model: SALR(_fused(model))),
-    "our SAM, captured": captured(lambda model: SAM(_fused(model), RHO)),
-    "our SmoothOut, captured": captured(lambda model: SmoothOut(_fused(model), RADIUS)),
-    "our Entropy-SGD, captured": captured(lambda model: LocalEntropy(_fused(model, rate=1.0))),
-}
-"""Further ones on a CUDA device, on images."""
 
 
 def _fused(model: nn.Module, rate: float = RATE) -> torch.optim.SGD:

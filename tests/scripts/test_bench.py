@@ -10,9 +10,8 @@ import torch
 import salr.optim
 from salr.costs import ascent_descent_cost, gradient_calls, released_cost
 from scripts.bench import __main__ as bench
-from scripts.bench.contestants import CONTESTANTS, ON_IMAGES
+from scripts.bench.contestants import CONTESTANTS
 from scripts.bench.subjects import Subject, multilayer
-from tests.helpers.graphs import emulate
 
 
 @pytest.fixture
@@ -46,17 +45,6 @@ def expected() -> dict[str, tuple[float, float]]:
 @pytest.mark.parametrize("name", CONTESTANTS)
 def test_a_contestant_makes_the_evaluations_of_its_method(name: str, small: Subject) -> None:
     assert bench._counts(small, CONTESTANTS[name]) == expected()[name]
-
-
-@pytest.mark.parametrize("name", ON_IMAGES)
-def test_a_captured_contestant_trains(name: str, small: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Emulated on the CPU. Each is counted as the one that is not captured."""
-    emulate(monkeypatch)
-    step = ON_IMAGES[name](small)
-    losses = [float(step()) if name.endswith(", captured") else step() for _ in range(6)]
-    if name.endswith(", captured"):
-        assert name.removesuffix(", captured") in CONTESTANTS
-        assert losses[-1] < losses[0]
 
 
 def test_every_optimizer_of_the_library_is_timed(monkeypatch: pytest.MonkeyPatch, small: Subject) -> None:
