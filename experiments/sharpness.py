@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -38,6 +39,12 @@ SETTINGS: dict[str, Any] = {
 
 Loss = Callable[[str], Any]
 """(split) → the loss over it."""
+
+
+def train_loss(loss: Loss, parameters: list[Any]) -> dict[str, float]:
+    """Return the loss that the measures compare others with."""
+    with torch.no_grad():
+        return {"train_loss": float(loss("train")())}
 
 
 def ascent_descent(loss: Loss, parameters: list[Any]) -> dict[str, float]:
@@ -81,6 +88,7 @@ MEASURES: dict[str, tuple[str, tuple[str, ...], Callable[[Loss, list[Any]], dict
     "sam": ("SAM's sharpness", ("sam",), sam),
     "ball": ("equation 2", ("ball",), ball),
     "hessian_top": ("the Hessian's largest eigenvalue", ("hessian_top",), largest_eigenvalue),
+    "train_loss": ("the training loss", ("train_loss",), train_loss),
     "hessian_trace": ("the Hessian's trace", ("hessian_trace", "hessian_trace_error"), trace),
 }
 """By name: a title, the entries of the record, and the measure."""

@@ -30,6 +30,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--hessian-trace", action="store_true", help="also the Hessian's trace (100 random vectors)"
     )
+    parser.add_argument("--train-loss", action="store_true", help="also the loss on the training set")
     parser.add_argument(
         "--examples", type=count, metavar="N", help="the first N images or tokens of a split; default all"
     )

@@ -40,8 +40,9 @@ EXAMPLES: dict[str, int | None] = {
     "keskar_train": 10_000,
     "sam": None,
     "hessian_top": 10_000,
+    "train_loss": None,
 }
-"""What the final weights of the full runs are measured for, and on how many training images; None for all.
+"""What final weights are measured for, and on how many training images; None for all.
 
 Nothing is measured on the test set, whose error the values are correlated with.
 """
@@ -79,6 +80,7 @@ class Part:
         times: the multiple of the chosen rate.
         factor_of: take the rate and the epochs of this method instead, and its mean factor as the multiple.
         seeds: how many, from 0.
+        flatness: whether the final weights are measured for how flat they are.
     """
 
     methods: list[str]
@@ -88,6 +90,7 @@ class Part:
     times: float = 1.0
     factor_of: str | None = None
     seeds: int = 3
+    flatness: bool = False
 
 
 @dataclass

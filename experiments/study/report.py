@@ -128,7 +128,10 @@ def _sheets(study: Study, rows: dict[tuple[str, str], Row]) -> list[Sheet]:
         _table(
             "factor", "Does the factor matter? SALR against its mean factor as a constant", constant, study
         ),
-        *flatness({method: row.cell for method, row in full.items()}, examples_of(study.preset)),
+        *flatness(
+            {row.name: row.cell for (part, _), row in rows.items() if study.plan.parts[part].flatness},
+            examples_of(study.preset),
+        ),
         _table(
             "batches",
             "Large batches, as many epochs as at batch 128, with the rate in proportion to the batch",

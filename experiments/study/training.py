@@ -10,7 +10,7 @@ from experiments.cli import ExitCode, attempt, code_of, worst
 from experiments.plan import CellPlan, duration, plan
 from experiments.records import folder_of, records_of
 from experiments.schema import Config
-from experiments.study.cells import FULL, SEARCH, Study, StudyCell, examples_of
+from experiments.study.cells import SEARCH, Study, StudyCell, examples_of
 from experiments.sweep import SweepRequest, seconds_a_call
 from salr.records import State
 
@@ -49,7 +49,10 @@ def train_study(request: StudyRequest) -> ExitCode:
     planned = study.planned()
     codes = [_code(cell) for cell in planned]
     if not request.skip_sharpness:
-        codes += _measure([cell.config for cell in planned if cell.part == FULL], examples_of(request.preset))
+        measured = [
+            cell.config for cell in planned if cell.part != SEARCH and study.plan.parts[cell.part].flatness
+        ]
+        codes += _measure(measured, examples_of(request.preset))
     from experiments.study.report import make_report
 
     make_report(study, results)

@@ -64,9 +64,9 @@ def test_flatness_is_correlated_with_the_test_error(tmp_path: Path) -> None:
     make_report(small, tmp_path)
     with (tmp_path / "study_smoke" / "correlation.csv").open(newline="") as stream:
         rows = {row["measure"]: row for row in csv.DictReader(stream)}
-    assert [rows[name]["rho_runs"] for name in rows] == ["1", "", "-1", ""]
-    assert [rows[name]["runs"] for name in rows] == ["6", "0", "6", "6"]
-    assert [rows[name]["methods"] for name in rows] == ["3", "0", "3", "3"]
+    assert [rows[name]["rho_runs"] for name in rows] == ["", "1", "", "-1", ""]
+    assert [rows[name]["runs"] for name in rows] == ["0", "6", "0", "6", "6"]
+    assert [rows[name]["cells"] for name in rows] == ["0", "3", "0", "3", "3"]
     assert "not measured" in (tmp_path / "study_smoke" / "correlation.md").read_text()
 
 
@@ -81,10 +81,10 @@ def test_the_n_of_a_measure_that_some_runs_lack_is_its_own(tmp_path: Path) -> No
         run.write_json("sharpness.json", {**dict.fromkeys(names, 0.5), "measured": measured})
     make_report(small, tmp_path)
     with (tmp_path / "study_smoke" / "flatness.csv").open(newline="") as stream:
-        row = next(row for row in csv.DictReader(stream) if row["method"] == "sgd")
+        row = next(row for row in csv.DictReader(stream) if row["name"] == "SGD")
     assert [row[name] for name in ("n", "sam_n", "ascent_descent_n", "hessian_top_n")] == ["2", "2", "1", "0"]
     text = (tmp_path / "study_smoke" / "flatness.md").read_text()
-    assert "| SGD | 2 | 3.5 (0.71) | 0.5 n=1 | not measured | 0.5 (0) | not measured |" in text
+    assert "| SGD | 2 | 3.5 (0.71) | not measured | 0.5 n=1 | not measured | 0.5 (0) | not measured |" in text
 
 
 def test_flatness_is_never_measured_on_the_test_set_whose_error_it_is_held_against() -> None:
