@@ -7,7 +7,18 @@ from reference_words import diverged, ended, interval, read_rows, seeds
 from salr.reporting.metrics import METRICS
 from salr.reporting.statistics import MIN_SEEDS
 
-TABLES = ("methods", "rates", "fifth", "factor", "flatness", "correlation", "batches", "variants", "lenet")
+TABLES = (
+    "methods",
+    "rates",
+    "fifth",
+    "factor",
+    "flatness",
+    "ratios",
+    "correlation",
+    "batches",
+    "variants",
+    "lenet",
+)
 
 COMPARED = {
     "methods": (

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from salr.records import Run
 from salr.reporting.cells import Cell
 from salr.reporting.sheets import Sheet
-from salr.reporting.statistics import RankCorrelation, estimate, rank_correlation
+from salr.reporting.statistics import (
+    NO_DIFFERENCE,
+    Difference,
+    RankCorrelation,
+    difference,
+    estimate,
+    rank_correlation,
+)
 
 MEASURES = {
     "train_loss": ("training loss", "train_loss"),
@@ -27,6 +34,9 @@ NOTES = (
     "with a fifth of the calls and SGD at SALR's mean factor take as many iterations as SALR.",
     "Scaling the weights of a layer that batch normalisation follows changes all of these numbers, and not "
     "the function (Dinh et al. 2017). Methods that end with larger weights look flatter.",
+    "The ratio of the geometric means, paired over seeds, and its interval by Student's t on the logarithms. "
+    "A ratio above 1 means sharper. The intervals are not corrected for the number of ratios. A ratio of "
+    "values that are not all positive is not defined.",
     "Spearman's ρ with the test error, over all runs and over the means of the cells. The runs of a cell are "
     "alike, so that the interval over runs is too narrow.",
 )
@@ -37,24 +47,28 @@ class Measured:
     """A finished run: its cell, its test error in percent, and what its final weights were measured for."""
 
     cell: str
+    seed: int
     error: float
     values: Mapping[str, float]
 
 
-def flatness(cells: Mapping[str, Cell], examples: Mapping[str, int | None]) -> list[Sheet]:
-    """Return a table of the measures by cell, and one of their rank correlations with the test error.
+def flatness(
+    cells: Mapping[str, Cell], pairs: Sequence[tuple[str, str]], examples: Mapping[str, int | None]
+) -> list[Sheet]:
+    """Return tables of the measures by cell, of their ratios, and of their correlations with the test error.
 
     Args:
         cells: those whose runs are measured, by name.
+        pairs: the names of cells whose sharpness is divided by that of another one.
         examples: by measure, the number of images; a value that was measured on others does not count.
     """
     runs = [each for name, cell in cells.items() for each in _measured(name, cell, examples)]
-    return [_by_cell(list(cells), runs), _correlations(runs)]
+    return [_by_cell(list(cells), runs), _ratios(pairs, runs), _correlations(runs)]
 
 
 def _measured(name: str, cell: Cell, examples: Mapping[str, int | None]) -> list[Measured]:
     finished = [run for run in cell.wanted.runs if run.seed in cell.values]
-    return [Measured(name, 100 - cell.values[run.seed], _values(run, examples)) for run in finished]
+    return [Measured(name, run.seed, 100 - cell.values[run.seed], _values(run, examples)) for run in finished]
 
 
 def _values(run: Run, examples: Mapping[str, int | None]) -> dict[str, float]:
@@ -88,6 +102,54 @@ def _by_cell(names: Sequence[str], runs: Sequence[Measured]) -> Sheet:
     return Sheet("flatness", title, tuple(rows), head, tuple(texts), NOTES[:3])
 
 
+def _ratios(pairs: Sequence[tuple[str, str]], runs: Sequence[Measured]) -> Sheet:
+    rows, texts = [], []
+    for pair in pairs:
+        row: dict[str, object] = dict(zip(("first", "against"), pair, strict=True))
+        text = [f"{pair[0]} / {pair[1]}"]
+        for entry in MEASURES:
+            first, against = (
+                {run.seed: run.values[entry] for run in runs if run.cell == name and entry in run.values}
+                for name in pair
+            )
+            ratio = _ratio(first, against)
+            row |= {
+                entry: _exponential(ratio.mean),
+                f"{entry}_low_95": _exponential(ratio.low),
+                f"{entry}_high_95": _exponential(ratio.high),
+                f"{entry}_n": ratio.n,
+            }
+            text.append(_ratio_text(ratio, min(len(first), len(against))))
+        rows.append(row)
+        texts.append(tuple(text))
+    head = ("ratio", *(title for title, _ in MEASURES.values()))
+    return Sheet("ratios", "Sharper or flatter? Ratio [95 %]", tuple(rows), head, tuple(texts), NOTES[3:4])
+
+
+def _ratio(first: Mapping[int, float], against: Mapping[int, float]) -> Difference:
+    """Return the difference of the logarithms; none if a value is not positive."""
+    if min([*first.values(), *against.values()], default=0.0) <= 0:
+        return NO_DIFFERENCE
+    return difference(_logarithms(first), _logarithms(against))
+
+
+def _logarithms(values: Mapping[int, float]) -> dict[int, float]:
+    return {seed: math.log(value) for seed, value in values.items()}
+
+
+def _exponential(value: float) -> float:
+    return math.inf if value > 700 else math.exp(value)  # math.exp raises where a float ends
+
+
+def _ratio_text(ratio: Difference, n: int) -> str:
+    if not n:
+        return "not measured"
+    if not ratio.n:
+        return f"not defined, n = {n}"
+    interval = "" if ratio.n < 2 else f" [{_exponential(ratio.low):.2g}, {_exponential(ratio.high):.2g}]"
+    return f"{_exponential(ratio.mean):.2g}{interval}, n = {ratio.n}"
+
+
 def _correlations(runs: Sequence[Measured]) -> Sheet:
     rows, texts = [], []
     for entry, (title, _) in MEASURES.items():
@@ -105,7 +167,7 @@ def _correlations(runs: Sequence[Measured]) -> Sheet:
         texts.append((title, _text(over_runs), _text(over_cells)))
     title = "Does flatness go with the test error? Rank correlation [95 %]"
     return Sheet(
-        "correlation", title, tuple(rows), ("measure", "over runs", "over cells"), tuple(texts), NOTES[3:]
+        "correlation", title, tuple(rows), ("measure", "over runs", "over cells"), tuple(texts), NOTES[4:]
     )
 
 

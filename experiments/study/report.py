@@ -114,6 +114,7 @@ def _sheets(study: Study, rows: dict[tuple[str, str], Row]) -> list[Sheet]:
         for factor in [full[str(_factor_of(study, row))]]
         for line in (Line(factor), Line(row, factor, row))
     ]
+    as_short = [row for row in rows.values() if row.part != FULL and study.plan.parts[row.part].flatness]
     variants = [Line(row, row, salr) for row in _of_table(study, rows, "variants")]
     batches, lenet = _of_table(study, rows, "batches"), _of_table(study, rows, "lenet")
     usual = [full[method] for method in dict.fromkeys(row.method for row in batches)]
@@ -129,7 +130,11 @@ def _sheets(study: Study, rows: dict[tuple[str, str], Row]) -> list[Sheet]:
             "factor", "Does the factor matter? SALR against its mean factor as a constant", constant, study
         ),
         *flatness(
-            {row.name: row.cell for (part, _), row in rows.items() if study.plan.parts[part].flatness},
+            {row.name: row.cell for row in [*full.values(), *as_short]},
+            [
+                *((row.name, sgd.name) for row in full.values() if row is not sgd),
+                *((salr.name, row.name) for row in as_short),
+            ],
             examples_of(study.preset),
         ),
         _table(

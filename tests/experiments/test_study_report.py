@@ -1,6 +1,7 @@
 """The study's tables and pictures: what they show of the records, and of those that are missing."""
 
 import csv
+import math
 from pathlib import Path
 from typing import Any
 
@@ -70,21 +71,50 @@ def test_flatness_is_correlated_with_the_test_error(tmp_path: Path) -> None:
     assert "not measured" in (tmp_path / "study_smoke" / "correlation.md").read_text()
 
 
+def sharpness_of(small: Study, part: str, method: str, *values: dict[str, float]) -> None:
+    """Write a record of each seed's final weights, with these values."""
+    cell = small.cell(part, method)
+    assert cell is not None
+    finish(small, cell, [97.0] * len(values))
+    for run, of_run in zip(records_of(cell.config), values, strict=True):
+        measured = {name: {"examples": 200, "seconds": 1.0} for name in of_run}
+        run.write_json("sharpness.json", {**of_run, "measured": measured})
+
+
+def test_sharpness_is_compared_as_a_ratio_over_the_shared_seeds(tmp_path: Path) -> None:
+    """Ratios 2 and 8 have the geometric mean 4; Student's t has one degree of freedom, 12.7062 at 95 %."""
+    small = study(tmp_path)
+    for method in ("sgd", "sgd_salr"):
+        search(small, method, [90.0, 80.0])
+    sharpness_of(small, FULL, "sgd", {"sam": 1.0, "hessian_top": 2.0}, {"sam": 3.0, "hessian_top": -1.0})
+    sharpness_of(small, FULL, "sgd_salr", {"sam": 2.0, "hessian_top": 1.0}, {"sam": 24.0, "hessian_top": 1.0})
+    sharpness_of(small, "fifth", "sgd", {"sam": 4.0}, {"sam": 48.0})
+    make_report(small, tmp_path)
+    with (tmp_path / "study_smoke" / "ratios.csv").open(newline="") as stream:
+        rows = {row["against"]: row for row in csv.DictReader(stream) if row["first"] == "SGD-SALR"}
+    row = rows["SGD"]
+    assert float(row["sam"]) == pytest.approx(4)
+    reach = math.exp(12.7062 * math.log(2))  # the deviation of log 2 and log 8 is √2 log 2
+    assert float(row["sam_low_95"]) == pytest.approx(4 / reach, rel=1e-3)
+    assert float(row["sam_high_95"]) == pytest.approx(4 * reach, rel=1e-3)
+    assert row["sam_n"] == "2"
+    as_short = rows["SGD, a fifth of the calls"]
+    assert [float(as_short[name]) for name in ("sam", "sam_low_95")] == pytest.approx([0.5, 0.5])
+    text = (tmp_path / "study_smoke" / "ratios.md").read_text()
+    assert "| SGD-SALR / SGD | not measured | not measured | not measured | 4 [" in text
+    assert "n = 2 | not defined, n = 2 |" in text
+
+
 def test_the_n_of_a_measure_that_some_runs_lack_is_its_own(tmp_path: Path) -> None:
     small = study(tmp_path)
     search(small, "sgd", [90.0, 80.0])
-    cell = small.cell(FULL, "sgd")
-    finish(small, cell, [97.0, 96.0])
-    assert cell is not None
-    for run, names in zip(records_of(cell.config), (["sam", "ascent_descent"], ["sam"]), strict=True):
-        measured = {name: {"examples": 200, "seconds": 1.0} for name in names}
-        run.write_json("sharpness.json", {**dict.fromkeys(names, 0.5), "measured": measured})
+    sharpness_of(small, FULL, "sgd", {"sam": 0.5, "ascent_descent": 0.5}, {"sam": 0.5})
     make_report(small, tmp_path)
     with (tmp_path / "study_smoke" / "flatness.csv").open(newline="") as stream:
         row = next(row for row in csv.DictReader(stream) if row["name"] == "SGD")
     assert [row[name] for name in ("n", "sam_n", "ascent_descent_n", "hessian_top_n")] == ["2", "2", "1", "0"]
     text = (tmp_path / "study_smoke" / "flatness.md").read_text()
-    assert "| SGD | 2 | 3.5 (0.71) | not measured | 0.5 n=1 | not measured | 0.5 (0) | not measured |" in text
+    assert "| SGD | 2 | 3 (0) | not measured | 0.5 n=1 | not measured | 0.5 (0) | not measured |" in text
 
 
 def test_flatness_is_never_measured_on_the_test_set_whose_error_it_is_held_against() -> None:

@@ -143,7 +143,7 @@ OPTIMIZERS = {
     "LocalEntropy": (lambda base: LocalEntropy(base, steps=3), 3),
     "SALR(LocalEntropy)": (lambda base: SALR(LocalEntropy(base, steps=3)), 3),
 }
-"""Each optimizer, and the gradients that a step of it moves the parameters by. It measures with the others."""
+"""Each optimizer, and by how many gradients its step moves the parameters. It measures with the others."""
 
 
 @pytest.mark.parametrize(("wrap", "gradients"), OPTIMIZERS.values(), ids=OPTIMIZERS)
