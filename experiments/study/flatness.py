@@ -25,20 +25,21 @@ MEASURES = {
 }
 """By entry of ``sharpness.json``: its title, and the name of the measure."""
 
-NOTES = (
-    "At the final weights, or SWA's averaged ones, in evaluation mode and float32. The loss, Definition 1 "
-    "(γ = 0.002, n = 5) and SAM's on the training set, Keskar's φ (ε = 5e-4) and the Hessian on its first "
-    "10,000 images.",
+FLATNESS_NOTES = (
     "All measures fall with the loss: where the network is sure of every training image, cross entropy has "
     "hardly a gradient or a curvature. At equal gradient calls SALR takes a fifth of SGD's iterations. SGD "
     "with a fifth of the calls and SGD at SALR's mean factor take as many iterations as SALR.",
     "Scaling the weights of a layer that batch normalisation follows changes all of these numbers, and not "
     "the function (Dinh et al. 2017). Methods that end with larger weights look flatter.",
+)
+RATIOS_NOTE = (
     "The ratio of the geometric means, paired over seeds, and its interval by Student's t on the logarithms. "
-    "A ratio above 1 means sharper. The intervals are not corrected for the number of ratios. A ratio of "
-    "values that are not all positive is not defined.",
+    "Above 1, the first is sharper, or its loss is larger. The intervals are not corrected for the number of "
+    "ratios. A ratio of values that are not all positive is not defined."
+)
+CORRELATION_NOTE = (
     "Spearman's ρ with the test error, over all runs and over the means of the cells. The runs of a cell are "
-    "alike, so that the interval over runs is too narrow.",
+    "alike, so that the interval over runs is too narrow."
 )
 
 
@@ -63,7 +64,7 @@ def flatness(
         examples: by measure, the number of images; a value that was measured on others does not count.
     """
     runs = [each for name, cell in cells.items() for each in _measured(name, cell, examples)]
-    return [_by_cell(list(cells), runs), _ratios(pairs, runs), _correlations(runs)]
+    return [_by_cell(list(cells), runs, examples), _ratios(pairs, runs), _correlations(runs)]
 
 
 def _measured(name: str, cell: Cell, examples: Mapping[str, int | None]) -> list[Measured]:
@@ -80,7 +81,22 @@ def _values(run: Run, examples: Mapping[str, int | None]) -> dict[str, float]:
     }
 
 
-def _by_cell(names: Sequence[str], runs: Sequence[Measured]) -> Sheet:
+def _weights(examples: Mapping[str, int | None]) -> str:
+    """Return at which weights and on how many images the measures are taken."""
+    titles: dict[int | None, list[str]] = {}
+    for title, name in MEASURES.values():
+        titles.setdefault(examples[name], []).append(title)
+    parts = (
+        f"on {'all' if number is None else f'the first {number:,}'} training images {', '.join(of_number)}"
+        for number, of_number in titles.items()
+    )
+    return (
+        "At the final weights, or SWA's averaged ones, in evaluation mode and float32: "
+        f"{'; '.join(parts)}. In Definition 1 γ = 0.002 and n = 5, in Keskar's φ ε = 5e-4."
+    )
+
+
+def _by_cell(names: Sequence[str], runs: Sequence[Measured], examples: Mapping[str, int | None]) -> Sheet:
     rows, texts = [], []
     for name in names:
         of_cell = [run for run in runs if run.cell == name and run.values]
@@ -99,31 +115,35 @@ def _by_cell(names: Sequence[str], runs: Sequence[Measured]) -> Sheet:
         texts.append(tuple(text))
     head = ("cell", "n", "test error (%)", *(title for title, _ in MEASURES.values()))
     title = "Flatness at the end of training, mean (standard deviation) over runs"
-    return Sheet("flatness", title, tuple(rows), head, tuple(texts), NOTES[:3])
+    return Sheet("flatness", title, tuple(rows), head, tuple(texts), (_weights(examples), *FLATNESS_NOTES))
 
 
 def _ratios(pairs: Sequence[tuple[str, str]], runs: Sequence[Measured]) -> Sheet:
     rows, texts = [], []
     for pair in pairs:
-        row: dict[str, object] = dict(zip(("first", "against"), pair, strict=True))
+        first, against = ([run for run in runs if run.cell == name and run.values] for name in pair)
+        shared = {run.seed for run in first} & {run.seed for run in against}
+        row: dict[str, object] = {"first": pair[0], "against": pair[1], "n": len(shared)}
         text = [f"{pair[0]} / {pair[1]}"]
         for entry in MEASURES:
-            first, against = (
-                {run.seed: run.values[entry] for run in runs if run.cell == name and entry in run.values}
-                for name in pair
-            )
-            ratio = _ratio(first, against)
+            sides = [
+                {run.seed: run.values[entry] for run in side if entry in run.values}
+                for side in (first, against)
+            ]
+            ratio = _ratio(*sides)
             row |= {
                 entry: _exponential(ratio.mean),
                 f"{entry}_low_95": _exponential(ratio.low),
                 f"{entry}_high_95": _exponential(ratio.high),
                 f"{entry}_n": ratio.n,
             }
-            text.append(_ratio_text(ratio, min(len(first), len(against))))
+            text.append(_ratio_text(ratio, min(map(len, sides))))
         rows.append(row)
         texts.append(tuple(text))
     head = ("ratio", *(title for title, _ in MEASURES.values()))
-    return Sheet("ratios", "Sharper or flatter? Ratio [95 %]", tuple(rows), head, tuple(texts), NOTES[3:4])
+    return Sheet(
+        "ratios", "Sharper or flatter? Ratio [95 %]", tuple(rows), head, tuple(texts), (RATIOS_NOTE,)
+    )
 
 
 def _ratio(first: Mapping[int, float], against: Mapping[int, float]) -> Difference:
@@ -167,7 +187,12 @@ def _correlations(runs: Sequence[Measured]) -> Sheet:
         texts.append((title, _text(over_runs), _text(over_cells)))
     title = "Does flatness go with the test error? Rank correlation [95 %]"
     return Sheet(
-        "correlation", title, tuple(rows), ("measure", "over runs", "over cells"), tuple(texts), NOTES[4:]
+        "correlation",
+        title,
+        tuple(rows),
+        ("measure", "over runs", "over cells"),
+        tuple(texts),
+        (CORRELATION_NOTE,),
     )
 
 

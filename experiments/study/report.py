@@ -16,6 +16,7 @@ from salr.reporting.claims import Claim, Pair
 from salr.reporting.comparisons import Comparison, compare
 from salr.reporting.methods import name_of
 from salr.reporting.metrics import MARGINS
+from salr.reporting.page import Maker, made_by
 from salr.reporting.published import Published
 from salr.reporting.render import COMPARED, compared, measured_text
 from salr.reporting.sensitivity import Point, sensitivity
@@ -96,11 +97,22 @@ def make_report(study: Study, results: Path) -> None:
     about = "Validation error of every method at every rate of phase 1: who is good at one rate only?"
     headline = _headline(study, list(rows.values()))
     page = results / f"{stem}.html"
-    cells = [row.cell for row in rows.values()]
-    write_sheets(sheets, results / stem, page, TITLE, headline, NOTES, {about: picture}, cells)
+    made = {**_made_by_search(study), **made_by(row.cell for row in rows.values())}
+    write_sheets(sheets, results / stem, page, TITLE, headline, NOTES, {about: picture}, made.values())
     for sheet in sheets:
         print(sheet_markdown(sheet))
     print(f"{headline}\nTables: {results / stem}; page: {page}")
+
+
+def _made_by_search(study: Study) -> dict[str, Maker]:
+    """Return what has made each finished run of phase 1, by the run's folder."""
+    made: dict[str, Maker] = {}
+    for cell in study.search_cells():
+        for run in records_of(cell.config):
+            summary = run.read_json("summary.json") if run.state() is State.FINISHED else None
+            if summary:
+                made[str(run.folder)] = cell.config.trainer.precision.value, summary["made_by"]
+    return made
 
 
 def _sheets(study: Study, rows: dict[tuple[str, str], Row]) -> list[Sheet]:
@@ -179,7 +191,7 @@ def _row(study: Study, part: str, method: str) -> Row:
         network,
         config.optimizer.name,
         () if planned is None else tuple(records_of(config)),
-        f"python train.py {' '.join(map(shlex.quote, words))}",
+        "" if planned is None else f"python train.py {' '.join(map(shlex.quote, words))}",
         config.epochs,
         TEST_IMAGES.get(dataset),
         config.trainer.precision.value,

@@ -12,9 +12,12 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from salr.reporting.statistics import ALPHA, MIN_SEEDS
+from salr.reporting.statistics import ALPHA
 
 RESAMPLES = 2000
+
+LEAST_SEEDS = 10
+"""With fewer values in a cell, resamples vary too little, and the intervals are too narrow."""
 
 Samples = NDArray[np.float64]
 """The values of a cell's seeds."""
@@ -53,7 +56,7 @@ def aggregate(
     """Return the aggregate of pairs of cells.
 
     A cell that several pairs share is drawn once per resample, since its runs are the same in each of them.
-    Pairs of a cell with fewer than ``MIN_SEEDS`` values are left out: resamples of so few vary too little.
+    Pairs of a cell with fewer than ``LEAST_SEEDS`` values are left out.
 
     Args:
         cells: the values of each cell; larger ones are better.
@@ -62,7 +65,7 @@ def aggregate(
     Returns:
         None if no pair is left.
     """
-    chosen = [pair for pair in pairs if all(len(cells[key]) >= MIN_SEEDS for key in pair)]
+    chosen = [pair for pair in pairs if all(len(cells[key]) >= LEAST_SEEDS for key in pair)]
     if not chosen:
         return None
     measured = {key: np.asarray(cells[key], float) for key in chain.from_iterable(chosen)}

@@ -37,6 +37,9 @@ MARKS = {
 }
 """Outcomes are marked by a sign as well as by a colour."""
 
+Maker = tuple[str, dict[str, Any]]
+"""The precision of a run, and what its record says of device, threads, commit and versions."""
+
 
 @dataclass(frozen=True)
 class Paper:
@@ -74,7 +77,7 @@ def write_page(
         columns=COMPARED,
         tables=[_table(table, judgement) for table in tables],
         figures=embedded(figures),
-        makers=makers([cell for table in tables for cell in table.cells]),
+        makers=makers(made_by(cell for table in tables for cell in table.cells).values()),
     )
     atomic.write(path, text.encode(), several=True)
 
@@ -169,25 +172,32 @@ def _whole(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:,.0f}"
 
 
-def makers(cells: Iterable[Cell]) -> list[dict[str, Any]]:
-    """Return how many runs each combination of precision, device, versions and commit has made.
+def _short(commit: str | None) -> str:
+    """Return a commit with twelve of its digits, and what the record says after them."""
+    return "–" if commit is None else commit[:12] + commit[40:]
 
-    Runs that cells share count once.
-    """
-    runs: dict[str, tuple[str, dict[str, Any]]] = {}
+
+def made_by(cells: Iterable[Cell]) -> dict[str, Maker]:
+    """Return what has made each finished run of the cells, by the run's folder."""
+    runs: dict[str, Maker] = {}
     for cell in cells:
         finished = (run for run in cell.wanted.runs if run.seed in cell.values)
         for run, row in zip(finished, cell.rows, strict=True):
             runs[str(run.folder)] = cell.wanted.precision, row["made_by"]
+    return runs
+
+
+def makers(runs: Iterable[Maker]) -> list[dict[str, Any]]:
+    """Return how many runs each combination of precision, device, versions and commit has made."""
     counted = Counter(
         (
             precision,
             str(made["device"]),
             str(made["threads"] or "–"),
-            str(made["commit"])[:12],
+            _short(made["commit"]),
             ", ".join(f"{name} {version}" for name, version in made["versions"].items()),
         )
-        for precision, made in runs.values()
+        for precision, made in runs
     )
     names = ("precision", "device", "threads", "commit", "versions")
     return [

@@ -25,7 +25,7 @@ def number(mean: float, std: float, digits: int) -> str:
 def measured_text(cell: Cell) -> str:
     """Return mean (std) with n, and what became of the other runs."""
     if not cell.values:
-        return "missing" if not cell.others or cell.others.endswith("missing") else f"– [{cell.others}]"
+        return "missing" if set(cell.states) <= {"missing"} else f"– [{cell.others}]"
     value = cell.estimate
     text = f"{number(value.mean, value.std, cell.metric.digits)} n={value.n}{differs_text(cell)}"
     return text + (f" [{cell.others}]" if cell.others else "")

@@ -1,13 +1,12 @@
 """A table of free form: what its CSV file holds, and the texts that people read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from salr.records import atomic
-from salr.reporting.cells import Cell
 from salr.reporting.csv_files import mappings_csv
-from salr.reporting.page import embedded, makers, template
+from salr.reporting.page import Maker, embedded, makers, template
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def write_sheets(
     headline: str,
     notes: Sequence[str],
     figures: Mapping[str, Path],
-    cells: Sequence[Cell],
+    made: Iterable[Maker],
 ) -> None:
     """Write a CSV and a Markdown file per table, and the page of all of them.
 
@@ -52,7 +51,7 @@ def write_sheets(
         headline: what is measured, in a sentence.
         notes: how it was measured.
         figures: PNG files by caption; they are put into the page.
-        cells: whose runs the page counts by what made them.
+        made: what has made each run, which the page counts.
     """
     for sheet in sheets:
         atomic.write(folder / f"{sheet.name}.csv", mappings_csv(sheet.rows).encode(), several=True)
@@ -63,6 +62,6 @@ def write_sheets(
         notes=notes,
         sheets=sheets,
         figures=embedded(figures),
-        makers=makers(cells),
+        makers=makers(made),
     )
     atomic.write(page, text.encode(), several=True)

@@ -234,8 +234,8 @@ class CapturedSteps:
 def can_capture(optimizer: Optimizer, task: Task, model: nn.Module, device: torch.device) -> bool:
     """Return whether to try: on a CUDA device, unless the host has a state that a graph would not see.
 
-    Such are the state of a recurrent network, and whatever a function that clips, or an optimizer or a measure
-    of the user's own, keeps.
+    Such are the state of a recurrent network, and whatever a function that clips, a user's optimizer or a
+    user's measure keeps.
     """
     if device.type != "cuda" or hasattr(model, "reset_state") or task.clip is not None:
         return False

@@ -41,10 +41,13 @@ def test_tables_say_what_is_measured_and_what_is_not(tmp_path: Path, capsys: Any
         "8",
     )
     assert rows["SWA"]["outcome"] == "not measured"
+    assert rows["SWA"]["command"] == ""  # its rate is open
+    assert "optimizer.base.lr=0.03" in rows["SGD"]["command"]
     page = (tmp_path / "study_smoke.html").read_text()
     assert "97.50 (0.71) n=2" in page
     assert "not measured" in page
     assert ">nan<" not in page
+    assert "<td>8</td><td>float32</td>" in page  # two searches at two rates, and two full cells of two seeds
     with (tmp_path / "study_smoke" / "rates.csv").open(newline="") as stream:
         chosen = [(row["method"], row["rate"]) for row in csv.DictReader(stream) if row["chosen"] == "True"]
     assert chosen == [("sgd", "0.03"), ("sam", "0.1")]

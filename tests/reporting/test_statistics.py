@@ -225,7 +225,7 @@ def test_the_probability_of_improvement_counts_pairs() -> None:
 def test_the_bootstrap_is_that_of_all_draws(pairs: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Four cells with two seeds each have 4⁴ equally probable draws, which are enumerated here."""
     monkeypatch.setattr(bootstrap, "RESAMPLES", 40_000)
-    monkeypatch.setattr(bootstrap, "MIN_SEEDS", 2)
+    monkeypatch.setattr(bootstrap, "LEAST_SEEDS", 2)
     cells = {"a": [1.0, 2.0], "b": [0.0, 0.5], "c": [3.0, 7.0], "d": [2.0, 4.0]}
     means, chances = [], []
     for drawn in itertools.product(*(itertools.product(values, repeat=2) for values in cells.values())):
@@ -262,7 +262,7 @@ def test_the_bootstrap_has_the_width_of_its_closed_form() -> None:
 def test_a_pair_given_again_is_no_new_information() -> None:
     """Ten seeds against constants: the interval is that of one pair, however many share its runs."""
     cells = {"salr": np.random.default_rng(2).normal(0, 1, 10).tolist()}
-    cells |= {f"constant {place}": [0.5, 0.5, 0.5] for place in range(8)}
+    cells |= {f"constant {place}": [0.5] * 10 for place in range(8)}
     once = aggregate(cells, [("salr", "constant 0")])
     often = aggregate(cells, [("salr", f"constant {place}") for place in range(8)])
     assert once is not None
@@ -277,7 +277,7 @@ def test_a_pair_given_again_is_no_new_information() -> None:
 
 
 def test_cells_of_too_few_seeds_are_left_out() -> None:
-    cells = {"a": [1.0, 2.0], "b": [2.0, 3.0, 4.0], "c": [1.0, 2.0, 1.5], "d": [0.0, 0.0, 0.0]}
+    cells = {"a": [1.0] * 9, "b": [2.0] * 10, "c": [1.0, 2.0] * 5, "d": [0.0] * 10}
     assert aggregate(cells, [("a", "b")]) is None
     made = aggregate(cells, [("a", "b"), ("c", "d")])
     assert made is not None

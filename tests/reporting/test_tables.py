@@ -71,6 +71,14 @@ def test_what_has_not_finished_is_counted_and_never_averaged(
     assert "n=1 [1 diverged, 1 failed, 2 interrupted, 1 missing]" in markdown(made)
 
 
+def test_diverged_runs_are_shown_beside_missing_ones(tmp_path: Path) -> None:
+    runs = [
+        record(tmp_path, "sgd", 0, 10.0, state="diverged"),
+        record(tmp_path, "sgd", 1, None, state="absent"),
+    ]
+    assert "– [1 diverged, 1 missing]" in markdown(table(tmp_path, {"sgd": runs}))
+
+
 def test_what_no_cell_asks_for_is_no_part_of_the_table(tmp_path: Path) -> None:
     """The same seeds, trained with another configuration, whose key is another."""
     wanted = [record(tmp_path, "sgd", seed, 98.0) for seed in range(2)]

@@ -153,10 +153,10 @@ def test_the_runs_that_did_not_diverge_are_no_proof_for_their_method(
 
 
 def test_the_aggregate_leaves_out_cells_of_which_a_run_diverged(tmp_path: Path) -> None:
-    salr = [record(tmp_path, "sgd_salr", seed, 99.0 + seed / 10) for seed in range(3)]
-    sgd = [record(tmp_path, "sgd", seed, 98.0 + seed / 10) for seed in range(3)]
+    salr = [record(tmp_path, "sgd_salr", seed, 98.0 + seed / 10) for seed in range(10)]
+    sgd = [record(tmp_path, "sgd", seed, 97.0 + seed / 10) for seed in range(10)]
     assert by_letter(judged(table(tmp_path, {"sgd": sgd, "sgd_salr": salr})))["a"].aggregate is not None
-    diverged = [*salr, record(tmp_path, "sgd_salr", 3, 10.0, "diverged")]
+    diverged = [*salr, record(tmp_path, "sgd_salr", 10, 10.0, "diverged")]
     assert by_letter(judged(table(tmp_path, {"sgd": sgd, "sgd_salr": diverged})))["a"].aggregate is None
 
 
