@@ -11,7 +11,7 @@ is stable up to η0 = 2/f″(θ*).
    η0 < (2 + ε)/μ.
 2. Smaller η0: which runs leave the sharp well. GD-SALR leaves it if it comes from a flat region, because the
    median remembers the small Ŝ there. Started near θ* with η0 < 2/f″(θ*), it has measured nothing flatter,
-   and its rate falls with the gradient.
+   and its rate falls with the gradient. GD need not leave the well at rates at which it leaves the ball.
 
 The script prints the numbers and writes escape.png, .pdf and .csv.
 """
@@ -36,8 +36,14 @@ SLOPE, DEPTH, WIDTH, CENTER = 0.02, 0.3, 0.2, 2.0
 DELTA = WIDTH / 4
 RIM = 3.5 * WIDTH  # beyond it the flat well pulls harder
 EXAMPLE = 1.3  # the distance from θ* at which the runs in the picture start, in rims
-GD, DESCENDING, INSIDE = "GD", "GD-SALR", "GD-SALR, started near θ*"
-STYLES = {GD: (COLOURS[0], "o-"), DESCENDING: (COLOURS[1], "s-"), INSIDE: (COLOURS[2], "^--")}
+GD, SALR_GD = "GD", "GD-SALR"
+GD_INSIDE, SALR_INSIDE = (f"{method}, started near θ*" for method in (GD, SALR_GD))
+STYLES = {
+    GD: (COLOURS[0], "o-"),
+    SALR_GD: (COLOURS[1], "s-"),
+    GD_INSIDE: (COLOURS[3], "v--"),
+    SALR_INSIDE: (COLOURS[2], "^--"),
+}
 COLUMNS = ("experiment", "method", "eta0_mu", "starts", "left", "median_steps_in_well", "bound_steps")
 
 
@@ -118,8 +124,10 @@ def theorem_4(epsilons: Sequence[float], distance: float = 1e-3) -> list[dict[st
     rows = []
     for epsilon in epsilons:
         bound = math.ceil(math.log(DELTA / distance) / math.log(1 + epsilon))
-        for method in (GD, INSIDE):
-            path = descend(MINIMUM + distance, (2 + epsilon) / MU, method != GD, steps=2 * bound)
+        for method in (GD_INSIDE, SALR_INSIDE):
+            path = descend(
+                MINIMUM + distance, (2 + epsilon) / MU, salr=method == SALR_INSIDE, steps=2 * bound
+            )
             taken = path.steps_in_ball()
             values = ("theorem 4", method, 2 + epsilon, 1, int(taken < len(path.thetas)), taken, bound)
             rows.append(dict(zip(COLUMNS, values, strict=True)))
@@ -132,10 +140,10 @@ def race(products: Sequence[float], starts: int) -> list[dict[str, Any]]:
     inside = [MINIMUM + DELTA * (2 * (i + 0.5) / starts - 1) for i in range(starts)]
     rows = []
     for product in products:
-        for method, places in ((GD, slope), (DESCENDING, slope), (INSIDE, inside)):
-            paths = [
-                descend(place, product / MU, method != GD, steps=int(300 + 200 / product)) for place in places
-            ]
+        for method in STYLES:
+            places = slope if method in (GD, SALR_GD) else inside
+            salr, steps = method in (SALR_GD, SALR_INSIDE), int(300 + 200 / product)
+            paths = [descend(place, product / MU, salr, steps) for place in places]
             gone = [path.steps_in_well() for path in paths if path.left()]
             values = ("race", method, product, starts, len(gone), median(gone) if gone else "", "")
             rows.append(dict(zip(COLUMNS, values, strict=True)))
@@ -146,7 +154,7 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
     """Draw two descents with η0 = ``product``/μ, the shares of the race, and the bound of Theorem 4."""
     figure, ((top, share), (rate, bound)) = plt.subplots(2, 2, figsize=(11, 7.6), layout="constrained")
     start, eta = MINIMUM + EXAMPLE * RIM, product / MU
-    runs = {method: descend(start, eta, method != GD, steps=400) for method in (GD, DESCENDING)}
+    runs = {method: descend(start, eta, method != GD, steps=400) for method in (GD, SALR_GD)}
     _draw_landscape(top, runs)
     for method, run in runs.items():
         colour, style = STYLES[method]
@@ -165,7 +173,7 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
         shares = [100 * row["left"] / row["starts"] for row in raced]
         share.plot([row["eta0_mu"] for row in raced], shares, style, color=colour, markersize=5, label=method)
     stable = 2 * MU / float(curvature(torch.tensor(MINIMUM)))
-    share.axvline(stable, ymax=0.81, color="grey", linestyle=":", label="η0 = 2/f″(θ*)")
+    share.axvline(stable, ymax=0.7, color="grey", linestyle=":", label="η0 = 2/f″(θ*)")
     share.set(
         xlabel="η0 · μ",
         ylabel="starts that end in the flat well (%)",
@@ -176,8 +184,8 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
     share.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     share.set_xticks([], minor=True)
     share.set_yticks(range(0, 101, 20))
-    share.set_ylim(-5, 125)  # leaves space for the legend
-    for method in (GD, INSIDE):
+    share.set_ylim(-5, 145)  # leaves space for the legend
+    for method in (GD_INSIDE, SALR_INSIDE):
         colour, style = STYLES[method]
         taken = [row for row in rows if row["experiment"] == "theorem 4" and row["method"] == method]
         epsilons = [row["eta0_mu"] - 2 for row in taken]
@@ -203,7 +211,7 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
         axis.set_minor_formatter("")
     for axes in (top, rate, share, bound):
         axes.grid(alpha=0.25)
-        axes.legend(frameon=False, fontsize=9, ncols=2 if axes is share else 1)
+        axes.legend(frameon=False, fontsize=9, **({"ncols": 2, "loc": "upper left"} if axes is share else {}))
     save(figure, path)
 
 

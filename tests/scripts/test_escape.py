@@ -73,9 +73,11 @@ def test_the_ball_is_left_within_the_bound(tmp_path: Path, capsys: pytest.Captur
     assert left == {
         ("GD", 1.0): 0,
         ("GD-SALR", 1.0): 2,
+        ("GD, started near θ*", 1.0): 0,
         ("GD-SALR, started near θ*", 1.0): 0,
         ("GD", 8.0): 2,
         ("GD-SALR", 8.0): 2,
+        ("GD, started near θ*", 8.0): 2,
         ("GD-SALR, started near θ*", 8.0): 2,
     }
     assert (tmp_path / "new" / "escape.png").read_bytes().startswith(b"\x89PNG")
