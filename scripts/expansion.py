@@ -41,6 +41,7 @@ from experiments.schema import Config
 from salr.closures import Evaluation
 from salr.costs import MeasurementCost
 from salr.optim import SALR
+from salr.records import check_writable
 from salr.reporting.figures import COLOURS, save
 from salr.sharpness import AscentDescent, GradientNorm, Measure
 
@@ -253,14 +254,14 @@ def main(arguments: Sequence[str]) -> int:
     configs = configurations(chosen.words, chosen.rates)
     gammas = [_positive(text) for text in chosen.gammas]
     check_measurements(configs[0], chosen.iterations, chosen.every, FEWEST)
+    check_writable(chosen.output)
     rows = [
         row
         for config in configs
         for row in record(config, gammas, chosen.iterations, chosen.every, chosen.seed)
     ]
     config = configs[0]
-    name = f"expansion_{config.dataset.name}_{config.model.name}_{config.optimizer.name}"
-    chosen.output.mkdir(parents=True, exist_ok=True)
+    name = f"expansion_{config.dataset.name}_{config.model.title}_{config.optimizer.name}"
     path, summaries = chosen.output / name, summarise(rows)
     write(rows, path.with_suffix(".csv"))
     write(summaries, path.with_name(f"{name}_summary.csv"))

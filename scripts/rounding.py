@@ -34,6 +34,7 @@ from experiments.schema import Config
 from salr.closures import Evaluation
 from salr.costs import MeasurementCost
 from salr.optim import SALR
+from salr.records import check_writable
 from salr.sharpness import Measure
 from salr.training import Task
 
@@ -135,9 +136,9 @@ def main(arguments: Sequence[str]) -> int:
     check_words(chosen.words, TRAINER)
     (config,) = configurations([*chosen.words, "trainer.precision=bf16"], None)
     check_measurements(config, chosen.iterations, chosen.every, FEWEST)
+    check_writable(chosen.output)
     rows = record(config, chosen.iterations, chosen.every, chosen.seed)
-    name = f"rounding_{config.dataset.name}_{config.model.name}_{config.optimizer.name}"
-    chosen.output.mkdir(parents=True, exist_ok=True)
+    name = f"rounding_{config.dataset.name}_{config.model.title}_{config.optimizer.name}"
     path, summaries = chosen.output / name, summarise(rows, chosen.iterations)
     write(rows, path.with_suffix(".csv"))
     write(summaries, path.with_name(f"{name}_summary.csv"))

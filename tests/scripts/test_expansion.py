@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.cli import attempt
+from scripts import expansion
 from scripts.expansion import Row, main, summarise
 
 SMALL = ["dataset=digits", "model=mnistfc", "model.dropout=0.1"]
@@ -100,3 +101,23 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     assert line in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(expansion, "record", lambda *_: pytest.fail("it was trained"))
+    assert attempt(lambda: main([*SMALL, "--output", str(tmp_path / "file")])) == 2
+    said = capsys.readouterr().err
+    assert f"cannot write to {tmp_path / 'file'}: it is not a folder" in said
+    assert said.count("\n") == 1
+
+
+def test_each_network_of_timm_has_files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row(0.1, 0.002, at, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0) for at in range(3)]
+    monkeypatch.setattr(expansion, "record", lambda *_: rows)
+    monkeypatch.setattr(expansion, "draw", lambda *_: None)
+    for arch in ("resnet10t", "test_resnet"):
+        assert main(["dataset=digits", "model=timm", f"model.arch={arch}", "--output", str(tmp_path)]) == 0
+        assert (tmp_path / f"expansion_digits_timm_{arch}_sgd_salr.csv").exists()

@@ -13,6 +13,7 @@ from experiments.measuring import steps
 from experiments.schema import load
 from salr.optim import SALR
 from salr.sharpness import AscentDescent
+from scripts import rounding
 from scripts.rounding import InBoth, Row, main, summarise
 
 SMALL = ["dataset=digits", "model=mnistfc"]
@@ -101,3 +102,22 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     assert line in said
     assert said.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(rounding, "record", lambda *_: pytest.fail("it was trained"))
+    assert attempt(lambda: main([*SMALL, "--output", str(tmp_path / "file")])) == 2
+    said = capsys.readouterr().err
+    assert f"cannot write to {tmp_path / 'file'}: it is not a folder" in said
+    assert said.count("\n") == 1
+
+
+def test_each_network_of_timm_has_files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [Row(at, 1.0, 1.0, 1.0, 1.0) for at in range(6)]
+    monkeypatch.setattr(rounding, "record", lambda *_: rows)
+    for arch in ("resnet10t", "test_resnet"):
+        assert main(["dataset=digits", "model=timm", f"model.arch={arch}", "--output", str(tmp_path)]) == 0
+        assert (tmp_path / f"rounding_digits_timm_{arch}_sgd_salr.csv").exists()
