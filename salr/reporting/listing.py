@@ -43,7 +43,7 @@ def cells(runs: pandas.DataFrame, has_effect: Callable[[str], bool]) -> pandas.D
     """
     options = _options(runs, has_effect)
     rows = [
-        dict(zip(CELL, identity, strict=True)) | {"options": options[identity]} | _measured(part)
+        dict(zip(CELL, identity, strict=True)) | {"options": options.get(identity, "")} | _measured(part)
         for identity, part in runs.groupby(CELL, sort=True)
     ]
     columns = [*CELL, "options", "metric", "mean", "std", "n", "states"]
@@ -51,10 +51,14 @@ def cells(runs: pandas.DataFrame, has_effect: Callable[[str], bool]) -> pandas.D
 
 
 def _options(runs: pandas.DataFrame, has_effect: Callable[[str], bool]) -> dict[tuple[str, ...], str]:
-    """Return, by cell, the options in which cells of a data set, network and optimizer differ."""
+    """Return, by cell, the options in which cells of a data set, network and optimizer differ.
+
+    A cell of which no run has a readable configuration is left out.
+    """
     names = [name for name in runs if name.startswith(_CONFIG) and has_effect(name.removeprefix(_CONFIG))]
     options: dict[tuple[str, ...], str] = {}
-    for _, alike in runs.groupby(CELL[:3]):
+    readable = runs[runs[names].notna().any(axis=1)]
+    for _, alike in readable.groupby(CELL[:3]):
         firsts = alike.groupby("key").head(1)
         texts = {name: [_text(value) for value in firsts[name]] for name in names}
         different = [name for name, values in texts.items() if len(set(values)) > 1]

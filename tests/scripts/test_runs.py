@@ -57,6 +57,26 @@ def test_cells_are_listed_with_mean_deviation_n_and_state(
     assert rows["sgd_salr", ""]["std"] is None
 
 
+def test_a_seed_without_a_readable_configuration_gives_no_option(
+    results: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """The options are those of the next seed; a cell without any has none."""
+    for harmed in (
+        run(results, 98.0, 0, "optimizer=sgd"),
+        run(results, 97.0, 0, "optimizer=sgd", "optimizer.base.lr=0.2"),
+    ):
+        (harmed.folder / "config.yaml").write_text("half a fi")
+    lost = run(results, 97.0, 0, "optimizer=sgd", "optimizer.base.lr=0.3")
+    (lost.folder / "config.yaml").unlink()
+    rows = [row for row in listed(capsys, f"results={results}") if row["optimizer"] == "sgd"]
+    assert sorted((row["states"], row["options"]) for row in rows) == [
+        ("1 damaged", ""),
+        ("1 damaged, 1 finished, 1 interrupted", "optimizer.base.lr=0.01"),
+        ("1 finished", ""),
+        ("1 finished", "optimizer.base.lr=0.1"),
+    ]
+
+
 def test_filters_choose_runs(results: Path, capsys: pytest.CaptureFixture) -> None:
     folder = f"results={results}"
     assert [row["optimizer"] for row in listed(capsys, folder, "optimizer=sgd_salr")] == ["sgd_salr"]
