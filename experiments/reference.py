@@ -11,7 +11,7 @@ from experiments.records import records_of
 from experiments.report import make_report, read_tables
 from experiments.study.cells import Study
 from experiments.study.report import make_report as make_study_report
-from salr.records import Run, State, atomic, find_runs
+from salr.records import RecordError, Run, State, atomic, find_runs
 from salr.records.sealed import plain
 
 SCRUBBED = {
@@ -43,7 +43,7 @@ def export(results: Path, reference: Path) -> list[Run]:
     seed of a cell also has its trace of iterations.
 
     Raises:
-        RecordError: a record cannot be read or written.
+        RecordError: a record cannot be read or written, or an ended run has no readable configuration.
     """
     copies = []
     traced = set()
@@ -98,7 +98,12 @@ def _rounded(iterations: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _copy(run: Run, target: Run, trace: bool) -> None:
-    target.write_config(_scrubbed(run.read_config() or {}))
+    config = run.read_config()
+    if config is None:
+        raise RecordError(
+            f"{run.folder}: config.yaml is missing or damaged; restore it, or move this folder elsewhere"
+        )
+    target.write_config(_scrubbed(config))
     target.keep_metrics(0)
     for row in run.read_metrics():
         target.append_metrics(row)

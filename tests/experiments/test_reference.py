@@ -18,7 +18,7 @@ from experiments.cli import ExitCode
 from experiments.records import records_of
 from experiments.reference import TRACE, export, measured_study, measured_tables
 from experiments.schema import recorded
-from salr.records import Run, State, find_runs
+from salr.records import RecordError, Run, State, find_runs
 from tests.helpers.commands import ROOT, train
 
 CELL = ["model=lenet", "optimizer=sgd_salr", "dataset.batch_size=240", "trainer.epochs=2", "seeds=[1,2]"]
@@ -90,6 +90,16 @@ def test_a_diverged_run_is_kept_as_it_ends_a_search_and_counts_in_its_cell(tmp_p
     check_kept(copy)
     assert texts(copy).keys() == {"config.yaml", "metrics.jsonl", "status.json", "summary.json"}
     assert export(results, reference) == []
+
+
+def test_a_run_without_a_readable_configuration_is_named(tmp_path: Path) -> None:
+    results, reference = tmp_path / "mine", tmp_path / "reference"
+    run = Run(results, "digits", "lenet", "sgd", "0123456789", 0)
+    run.write_json("summary.json", {"test_accuracy": 97.0})
+    run.write_status(State.FINISHED, 1)
+    with pytest.raises(RecordError, match=f"{run.folder}: config.yaml is missing or damaged; restore it, or"):
+        export(results, reference)
+    assert not reference.exists()
 
 
 @pytest.mark.parametrize("run", KEPT, ids=lambda run: run.name)
