@@ -8,6 +8,7 @@ from experiments.cell import train_cell
 from experiments.cli import Parser, code_of, start, worst
 from experiments.records import records_of
 from experiments.schema import load
+from salr.records import State
 from salr.reporting import summarise, text_table
 from salr.reporting.figures import error_and_factor
 
@@ -31,7 +32,7 @@ def main(arguments: list[str]) -> int:
         codes.append(code_of(train_cell(config).values()))
         records = records_of(config)
         cells.append(summarise(optimizer, records))
-        curves[optimizer] = [record.read_metrics() for record in records]
+        curves[optimizer] = [record.read_metrics() for record in records if record.state() is State.FINISHED]
     picture = Path(config.results) / "demo.png"
     error_and_factor(curves, picture)
     print(f"\n{text_table(cells)}\n\nTest error and learning-rate factor against gradient calls: {picture}")
