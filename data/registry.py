@@ -1,6 +1,7 @@
 """The data sets by name."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,7 +62,7 @@ def load(
             ``sequence_length`` (required).
 
     Raises:
-        ValueError: An unknown name, or an impossible size or option.
+        ValueError: An unknown name or option, a missing option, or an impossible size or value.
         DataError: The data are missing or damaged.
 
     Example:
@@ -70,6 +71,7 @@ def load(
         44
     """
     data = _source(name).read(Path(root).expanduser(), download)
+    _check_options(name, ImageData if isinstance(data, Images) else TextData, options)
     if isinstance(data, Images):
         return ImageData(data, device, batch_size=batch_size, **options)
     return TextData(data, device, batch_size=batch_size, **options)
@@ -101,3 +103,16 @@ def _source(name: str) -> _Source:
     if name not in _SOURCES:
         raise ValueError(f"data set {name!r}: expected one of {', '.join(_SOURCES)}")
     return _SOURCES[name]
+
+
+def _check_options(name: str, kind: type[ImageData | TextData], options: Iterable[str]) -> None:
+    """Raise ValueError if an option is not one of this kind, or if a required one is missing."""
+    parameters = inspect.signature(kind).parameters.values()
+    own = [each for each in parameters if each.kind is each.KEYWORD_ONLY and each.name != "batch_size"]
+    known = [each.name for each in own]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}: expected one of {', '.join(known)}")
+    for each in own:
+        if each.default is each.empty and each.name not in options:
+            raise ValueError(f"{name} needs the option {each.name}: it is missing")

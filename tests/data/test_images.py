@@ -284,6 +284,11 @@ def test_an_unknown_name_is_refused_with_the_choices(tmp_path: Path) -> None:
         data.fetch("imagenet", tmp_path)
 
 
+def test_an_option_of_a_text_is_refused_with_the_choices(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="digits has no option 'sequence_length': expected one of augment, "):
+        data.load("digits", tmp_path, CPU, batch_size=1, sequence_length=3)
+
+
 def test_the_padded_images_are_not_kept_twice() -> None:
     images = ImageData(fake(), CPU, batch_size=8, augment="crop_flip")
     assert images._windows is not None

@@ -276,3 +276,18 @@ def test_a_python_without_its_documentation_is_refused(monkeypatch: pytest.Monke
     with pytest.raises(data.DataError) as refused:
         data.load("pydoc", "unused", CPU, batch_size=2, sequence_length=2)
     assert_one_line(refused.value, "pydoc: this Python was built without its documentation")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({}, "pydoc needs the option sequence_length: it is missing"),
+        ({"sequence_lenght": 2}, "pydoc has no option 'sequence_lenght': expected one of sequence_length"),
+    ],
+)
+def test_a_missing_or_misspelt_option_is_refused(
+    options: dict[str, int], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topics(monkeypatch, {"a": "x " * 250_000})
+    with pytest.raises(ValueError, match=f"^{line}$"):
+        data.load("pydoc", "unused", CPU, batch_size=2, **options)
