@@ -22,12 +22,13 @@ def allcnn_bn(
     last one has BN and ReLU as well (E), so that scores are never negative.
 
     Args:
-        input_shape: (C, H, W) of any size. outputs: Number of classes. dropout: Rate of the dropout that
-        ``placement`` places (0.5: E, P). input_dropout: Rate on the image (0.2: E), only for
-        ``input_and_stride``. placement: ``input_and_stride``: on the image and after each convolution of
-        stride 2 (E, whose published
-            error is the paper's baseline). ``after_each_layer``: after each of the eight hidden convolutions
-            (P, taken literally).
+        input_shape: (C, H, W) of any size.
+        outputs: Number of classes.
+        dropout: Rate of the dropout that ``placement`` places (0.5: E, P).
+        input_dropout: Rate on the image (0.2: E), only for ``input_and_stride``.
+        placement: ``input_and_stride``: on the image and after each convolution of stride 2 (E, whose
+            published error is the paper's baseline). ``after_each_layer``: after each of the eight hidden
+            convolutions (P, taken literally).
 
     Raises:
         ValueError: An unknown placement.

@@ -79,11 +79,12 @@ def resnet44(
     """Build the network of 44 layers, 7 blocks per stage: 658,586 parameters on CIFAR-10 (661,338 with B).
 
     Args:
-        input_shape: (C, H, W) of any size. outputs: Number of classes. dropout: Rate; see
-        :func:`models.residual.place_dropout`. placement: See :func:`models.residual.place_dropout`.
+        input_shape: (C, H, W) of any size.
+        outputs: Number of classes.
+        dropout: Rate; see :func:`models.residual.place_dropout`.
+        placement: See :func:`models.residual.place_dropout`.
         shortcut: What joins two shapes: ``A`` subsamples and pads with zeros (He et al. on CIFAR), ``B`` is
-        a 1x1
-            convolution and BN.
+            a 1x1 convolution and BN.
 
     Raises:
         ValueError: An unknown placement or shortcut.
