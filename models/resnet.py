@@ -1,4 +1,7 @@
-"""ResNet-18, -50 and -101 (He et al. 2016) for images of 32x32 and less."""
+"""ResNet-18, -50 and -101 (He et al. 2016) for images of 32x32 and less.
+
+The bottleneck has its stride on the 3x3 convolution, as in torchvision; He et al. have it on the first 1x1.
+"""
 
 from collections.abc import Callable
 
