@@ -29,7 +29,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from experiments.cli import ExitCode, Parser, count, start
 from experiments.finished import device, finished_run, open_finished
-from salr.records import Run
+from salr.records import Run, atomic
 from salr.reporting.figures import COLOURS
 from salr.sharpness import filter_normalised_direction, loss_surface
 
@@ -122,7 +122,18 @@ def axis(settings: dict[str, Any]) -> list[float]:
 
 
 def draw(losses: np.ndarray, reach: float, path: Path, title: str) -> None:
-    """Draw a line or filled contours of losses as PNG. Losses that are not finite are left out."""
+    """Draw a line or filled contours of losses as PNG. Losses that are not finite are left out.
+
+    The scale of the contours is logarithmic: a loss of 0 is drawn as the least positive one.
+
+    Raises:
+        ValueError: no loss of a plane is positive and finite.
+        RecordError: the picture cannot be written.
+    """
+    if losses.ndim == 2 and not (np.isfinite(losses) & (losses > 0)).any():
+        raise ValueError(
+            f"{path.name}: expected a finite loss > 0 somewhere in the plane, found none; try another --reach"
+        )
     places = np.linspace(-reach, reach, len(losses))
     losses = np.where(np.isfinite(losses), losses, np.nan)
     figure, axes = plt.subplots(figsize=(6.4, 4.4) if losses.ndim == 1 else (6.4, 5.2), layout="compressed")
@@ -132,7 +143,8 @@ def draw(losses: np.ndarray, reach: float, path: Path, title: str) -> None:
         axes.set(ylabel="training loss")
         axes.grid(alpha=0.25)
     else:
-        low, high = np.nanmin(losses), np.nanmax(losses)
+        low, high = losses[losses > 0].min(), np.nanmax(losses)
+        losses = np.maximum(losses, low)
         levels = np.geomspace(low, max(high, 1.001 * low), 25)
         # The first direction runs to the right.
         filled = axes.contourf(places, places, losses.T, levels, cmap="cividis", norm=LogNorm())
@@ -142,7 +154,8 @@ def draw(losses: np.ndarray, reach: float, path: Path, title: str) -> None:
         axes.set(ylabel="second direction (filter norms)", aspect="equal")
     axes.set(xlabel="first direction (filter norms)", title=title)
     axes.legend(frameon=losses.ndim == 2)
-    figure.savefig(path, dpi=150, metadata={"Software": None})
+    options: dict[str, Any] = {"format": "png", "dpi": 150, "metadata": {"Software": None}}
+    atomic.replace(path, lambda stream: figure.savefig(stream, **options))
     plt.close(figure)
 
 

@@ -8,8 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
+from matplotlib.contour import QuadContourSet
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -453,6 +457,42 @@ def test_losses_beyond_all_bounds_are_drawn_around(tmp_path: Path) -> None:
     landscape.draw(torch.tensor(losses[0]).numpy(), 1.0, tmp_path / "line.png", "line")
     assert (tmp_path / "plane.png").exists()
     assert (tmp_path / "line.png").exists()
+
+
+def test_a_loss_of_zero_has_the_lowest_colour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scale of the plane is logarithmic, so that it begins at the least positive loss."""
+    monkeypatch.setattr(plt, "close", lambda figure: None)
+    landscape.draw(np.array([[0.0, 1.0, 2.0], [1.0, 0.5, 3.0], [0.0, 1.0, 1.0]]), 1.0, tmp_path / "p.png", "")
+    (filled,) = (each for each in plt.gcf().axes[0].collections if isinstance(each, QuadContourSet))
+    assert (filled.levels[0], filled.levels[-1]) == pytest.approx((0.5, 3.0))
+    assert filled.zmin == 0.5
+    monkeypatch.undo()
+    plt.close("all")
+
+
+@pytest.mark.parametrize("loss", [0.0, float("nan"), float("inf")])
+def test_a_plane_without_a_positive_finite_loss_is_refused(loss: float, tmp_path: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"^p.png: expected a finite loss > 0 somewhere in the plane, found none"
+    ):
+        landscape.draw(np.full((3, 3), loss), 1.0, tmp_path / "p.png", "plane")
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_picture_leaves_the_one_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    savefig, path = Figure.savefig, tmp_path / "line.png"
+    path.write_bytes(b"before")
+
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        savefig(*arguments, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        landscape.draw(np.ones(3), 1.0, path, "line")
+    assert {each.name: each.read_bytes() for each in tmp_path.iterdir()} == {"line.png": b"before"}
 
 
 @pytest.mark.parametrize(
