@@ -11,7 +11,7 @@ _BLUE, _RED, _GREEN, _PINK, _ORANGE, _SKY, _BLACK = COLOURS
 
 @dataclass(frozen=True)
 class Style:
-    """The colour says what is added to a base optimizer; over Adam it is dashed, a variant is dash-dotted."""
+    """The colour says what is added to a base optimizer; over Adam it is dashed; a variant has dots."""
 
     name: str
     colour: str
@@ -30,7 +30,7 @@ _STYLES = {
     "sgd_step_decay": Style("SGD with step decay", _SKY, "-."),
     "sgd_salr_first_order": Style("first-order SGD-SALR", _RED, "-."),
     "sgd_salr_curvature": Style("curvature SGD-SALR", _PINK, "-."),
-    "sgd_salr_released": Style("SGD-SALR (released code)", _RED, ":"),
+    "sgd_salr_released": Style("SGD-SALR (released code)", _PINK, ":"),
     "adam": Style("Adam", _BLUE, "--"),
     "swa_adam": Style("SWA (Adam)", _ORANGE, "--"),
     "entropy_adam": Style("Entropy-Adam", _GREEN, "--"),
@@ -38,7 +38,7 @@ _STYLES = {
     "adam_salr": Style("Adam-SALR", _RED, "--"),
     "adam_salr_first_order": Style("first-order Adam-SALR", _RED, ":"),
     "adam_smoothout": Style("AdamSmoothOut", _SKY, "--"),
-    "ada_smoothout": Style("AdaSmoothOut", _SKY, "--"),
+    "ada_smoothout": Style("AdaSmoothOut", _SKY, ":"),
 }
 
 
