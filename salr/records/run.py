@@ -53,9 +53,10 @@ class Run:
     """The record in ``results/runs/<dataset>/<model>/<optimizer>-<key>/seed-<seed>/``.
 
     Creating the object touches no file. A process that writes must hold the claim; any process may read.
-    Every file is replaced atomically and sealed with a checksum. A file whose checksum does not match is
-    logged on ``salr.records`` and treated as missing. It is renamed to ``<name>.damaged-<n>``, unless another
-    live process holds the run.
+    Every file but ``metrics.jsonl`` is replaced atomically and sealed with a checksum. A file whose checksum
+    does not match is logged on ``salr.records`` and treated as missing. It is renamed to
+    ``<name>.damaged-<n>``, unless another live process holds the run. ``metrics.jsonl`` is appended to, and
+    each of its lines is sealed. A damaged line is logged and dropped; the others are kept.
 
     Raises:
         ValueError: a name or the key does not match ``[a-z0-9_]+``, or the seed is not an integer >= 0.
