@@ -33,7 +33,8 @@ class TextData:
 
     The training tokens are cut into ``batch_size`` equal streams; a rest shorter than ``batch_size`` is
     dropped. Batch i has the steps i * ``sequence_length`` to (i + 1) * ``sequence_length`` of all streams: a
-    recurrent state that is carried from batch to batch continues where it stopped.
+    recurrent state that is carried from batch to batch continues where it stopped. The last steps of each
+    stream, fewer than ``sequence_length``, are dropped as well.
 
     Args:
         corpus: The text.
