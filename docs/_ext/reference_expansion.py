@@ -1,11 +1,10 @@
 """Definition 1 beside its first-order term, from the summaries of ``scripts/expansion.py``."""
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from reference_words import NO_BREAK, Table
+from reference_words import NO_BREAK, Table, read_rows
 
 from salr.sharpness import AscentDescent
 
@@ -18,22 +17,28 @@ def summaries(results: Path) -> list[Summary]:
     found = []
     for path in sorted(results.rglob("expansion_*_summary.csv")):
         cell = path.stem.removeprefix("expansion_").removesuffix("_summary").replace("_", " ")
-        with path.open(newline="", encoding="utf-8") as stream:
-            found += [(cell, row) for row in csv.DictReader(stream)]
+        last = _last_iterations(path.with_stem(path.stem.removesuffix("_summary")))
+        found += [(cell, row | {"last": last.get(row["rate"], "–")}) for row in read_rows(path)]
     return found
+
+
+def _last_iterations(path: Path) -> dict[str, str]:
+    """Return the last iteration that is measured, by learning rate."""
+    rows = read_rows(path) if path.exists() else []
+    return {row["rate"]: f"{int(row['iteration']):,}" for row in rows}
 
 
 def table(found: Sequence[Summary]) -> Table:
     """Return the median ratio and the correlation over whole runs, a row per run and a column per γ."""
-    runs: dict[tuple[str, str, str], dict[str, str]] = {}
+    runs: dict[tuple[str, ...], dict[str, str]] = {}
     for cell, row in found:
         if row["phase"] == "all":
             correlation = float(row["correlation"])
             together = "–" if math.isnan(correlation) else f"{correlation:.3f}"
-            of_gamma = runs.setdefault((cell, row["rate"], row["measurements"]), {})
+            of_gamma = runs.setdefault((cell, row["rate"], row["last"], row["measurements"]), {})
             of_gamma[row["gamma"]] = f"{float(row['ratio']):.3f}{NO_BREAK}({together})"
     gammas = sorted({gamma for of_gamma in runs.values() for gamma in of_gamma}, key=float)
-    head = ("cell", "η0", "measurements", *(f"γ = {float(gamma):g}" for gamma in gammas))
+    head = ("cell", "η0", "last iteration", "measurements", *(f"γ = {float(gamma):g}" for gamma in gammas))
     return head, [(*run, *(of_gamma.get(gamma, "–") for gamma in gammas)) for run, of_gamma in runs.items()]
 
 

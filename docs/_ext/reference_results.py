@@ -230,11 +230,22 @@ def slices() -> str:
 
 
 def devices() -> str:
-    """Return on which devices the kept runs were trained."""
+    """Return on which devices and in which precision the kept runs were trained."""
     runs, _ = load_runs(REFERENCE)
-    counts = runs["made_by.device"].value_counts()
-    parts = (f"{number} on {device}" for device, number in counts.items())
-    return f"Of the kept runs, {', '.join(parts)}."
+    of = runs["config.tracker.tags"].map(_part_of)
+    counts = runs.groupby([of, "config.trainer.precision", "made_by.device"]).size()
+    parts: dict[str, list[str]] = {}
+    for (part, precision, device), number in counts.items():
+        parts.setdefault(part, []).append(f"{number} in {precision} on {device}")
+    texts = [f"{part}: {', '.join(each)}" for part, each in parts.items()]
+    return "\n".join(f"- Kept runs of {text}." for text in texts)
+
+
+def _part_of(tags: object) -> str:
+    """Return of what a run is a part, given its tags."""
+    if not isinstance(tags, Sequence) or "study" not in tags:
+        return "the tables and slices"
+    return "the study's phase 1" if "study-search" in tags else "the study's phase 2"
 
 
 def rounding() -> str:

@@ -11,7 +11,7 @@ from salr.reporting.metrics import METRICS
 
 CELLS = {
     ("cifar10", "resnet44"): ("test_accuracy", METRICS["accuracy_percent"]),
-    ("war_and_peace", "lstm_char"): ("test_perplexity", METRICS["perplexity"]),
+    ("war_and_peace", "lstm_char"): ("test_loss", METRICS["nats"]),
 }
 """By data set and network: the column of the result, and the metric."""
 

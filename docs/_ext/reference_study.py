@@ -4,8 +4,12 @@ from pathlib import Path
 
 from reference_words import diverged, ended, interval, read_rows, seeds
 
+from experiments.study.flatness import MEASURES
+from salr.reporting.methods import name_of
 from salr.reporting.metrics import METRICS
 from salr.reporting.statistics import MIN_SEEDS
+
+NOTHING = "*Not measured yet.*"
 
 TABLES = (
     "methods",
@@ -21,29 +25,29 @@ TABLES = (
 )
 
 COMPARED = {
-    "methods": (
-        "At its own best rate, compared with SGD at its best rate and corrected for these comparisons",
-        "name",
-    ),
-    "fifth": (
-        "SGD with a fifth of the gradient calls, compared with each method at all of them and corrected for "
-        "these comparisons",
-        "name",
-    ),
+    "methods": ("At the chosen rates and equal gradient calls, each method minus SGD", "{name}"),
+    "fifth": ("SGD with a fifth of the gradient calls minus each method with all of them", "minus {against}"),
     "factor": (
-        "Compared with SGD at the constant rate that is SALR's best one times its mean factor, for as many "
-        "iterations and corrected for these comparisons",
-        "first",
+        "SALR minus SGD at a constant rate, SALR's times its mean factor, for as many iterations",
+        "{first}",
     ),
 }
-"""By table: how its rows are compared, and the column that names a row."""
+"""By table: which difference its rows are, and how a row is called."""
+
+OPEN = {
+    "flatness": "how flat the solutions are",
+    "batches": "large batches",
+    "variants": "variants of SALR",
+    "lenet": "LeNet",
+}
+"""Tables that are named as long as nothing of them is measured."""
 
 
 def table(results: Path, name: str) -> str:
     """Return a table, as the report has written it; only words if it has no run yet."""
     path = results / "study" / f"{name}.md"
     if not path.exists() or not any(map(ended, read_rows(path.with_suffix(".csv")))):
-        return "*Not measured yet.*"
+        return NOTHING
     return path.read_text(encoding="utf-8").partition("\n\n")[2].strip()  # the page has titles of its own
 
 
@@ -54,26 +58,78 @@ def found(results: Path) -> list[str]:
     methods = read_rows(results / "study" / "methods.csv")
     rated = [row["name"] for row in methods if row["rate"]]
     lines = [
-        "- The study compares the methods, each at its own best learning rate. So far it has chosen "
-        f"{len(rated)} of {len(methods)} rates."
+        "- The study compares the methods, each at the learning rate that was best on held-out data, in a "
+        f"search at a fifth of the budget. So far it has chosen {len(rated)} of {len(methods)} rates."
     ]
     if edges := [row["name"] for row in methods if row["at_edge"] == "True"]:
         names = ", ".join(edges)
         lines.append(
             f"- A better rate may lie outside those that were tried for {names}: the best is at the edge."
         )
-    for name, (about, column) in COMPARED.items():
-        outcomes = _outcomes(results / "study" / f"{name}.csv", column)
-        lines += [f"- {about}, {word}: {'; '.join(texts)}." for word, texts in outcomes.items()]
+    compared = [
+        f"- {about}; {word}: {'; '.join(texts)}."
+        for name, (about, called) in COMPARED.items()
+        for word, texts in _outcomes(results / "study" / f"{name}.csv", called).items()
+    ]
+    if compared:
+        lines += [
+            *compared,
+            "- Each interval of the study is that of one comparison. Whether a difference is decided is "
+            "corrected for all comparisons of its table.",
+        ]
+    lines += [
+        *_sharpness(results / "study" / "ratios.csv"),
+        *_correlation(results / "study" / "correlation.csv"),
+    ]
+    missing = [row["name"] for row in methods if not ended(row)]
+    missing += [about for name, about in OPEN.items() if not _begun(results / "study" / f"{name}.csv")]
+    if missing:
+        lines.append(f"- The study has not measured yet: {', '.join(missing)}.")
     return lines
 
 
-def _outcomes(path: Path, column: str) -> dict[str, list[str]]:
+def _sharpness(path: Path) -> list[str]:
+    """Return how sharp SALR's final weights are beside those of other cells, over enough seeds."""
+    lines = []
+    for row in read_rows(path) if path.exists() else []:
+        if row["first"] == name_of("sgd_salr") and int(row["n"]) >= MIN_SEEDS:
+            ratios = [
+                f"{title} {float(row[entry]):.2g} (95 % interval {float(row[f'{entry}_low_95']):.2g} to "
+                f"{float(row[f'{entry}_high_95']):.2g})"
+                for entry, (title, _) in MEASURES.items()
+                if int(row[f"{entry}_n"]) >= MIN_SEEDS
+            ]
+            lines.append(
+                f"- At the final weights, {row['first']} divided by {row['against']}: {', '.join(ratios)}; "
+                f"{seeds(row['n'])}."
+            )
+    return lines
+
+
+def _correlation(path: Path) -> list[str]:
+    """Return how measures go with the test error, if they are taken on enough runs."""
+    table = read_rows(path) if path.exists() else []
+    rhos = [
+        f"{MEASURES[row['measure']][0]} {float(row['rho_runs']):+.2f} ({row['runs']} runs)"
+        for row in table
+        if row["low_runs"]
+    ]
+    return [f"- Rank correlation with the test error, over runs: {', '.join(rhos)}."] if rhos else []
+
+
+def _begun(path: Path) -> bool:
+    """Whether a run has ended that is more than what the table's rows are compared with."""
+    rows = read_rows(path) if path.exists() else []
+    return any(ended(row) for row in rows if row.get("part") != "full")
+
+
+def _outcomes(path: Path, called: str) -> dict[str, list[str]]:
     """Return the rows that are compared over enough seeds, by their outcome."""
     outcomes: dict[str, list[str]] = {}
     for row in read_rows(path) if path.exists() else []:
         if row["outcome"] and row["difference"] and int(row["seeds_compared"]) >= MIN_SEEDS:
             size = METRICS["accuracy_percent"].difference(f"{float(row['difference']):+.3g}")
             numbers = f"{interval(row)}{seeds(row['seeds_compared'])}{diverged(row)}"
-            outcomes.setdefault(row["outcome"], []).append(f"{row[column]} ({size}, {numbers})")
+            name = called.format_map(row)
+            outcomes.setdefault(row["outcome"], []).append(f"{name} {size} ({numbers})")
     return outcomes
