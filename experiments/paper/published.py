@@ -45,9 +45,7 @@ REMARKS = {
     7: (NATS, "The published Entropy-SGD value lies far below that method's own paper (1.217)."),
     9: ("AdamSmoothOut is taken to be AdaSmoothOut, the adaptive variant; its radius is published nowhere.",),
 }
-SPREAD = (
-    "Published standard deviations of 0.00 to 0.01 points over 30 seeds are at most one test image."
-)
+SPREAD = "Published standard deviations of 0.00 to 0.01 points over 30 seeds are at most one test image."
 FEW_SEEDS = "The paper averages 5 runs here, and 30 elsewhere."
 
 TEST_IMAGES = {"mnist": 10_000, "cifar10": 10_000, "cifar100": 10_000}
