@@ -1,7 +1,6 @@
 """What the scripts share that train a cell for some iterations and measure meanwhile."""
 
 import argparse
-import csv
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from torch import Tensor
 from experiments.cli import count, seed
 from experiments.schema import Config, ConfigError, load
 from salr.closures import Clipped
+from salr.records import atomic
 from salr.training import Parts, generator, seed_default
 from salr.training.task import reset_if_asked
 
@@ -127,11 +127,6 @@ def factors_of(values: np.ndarray) -> list[float]:
 
 def write(rows: Sequence[Any], path: Path) -> None:
     """Write the rows, which are dataclass instances of one kind, as CSV."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(asdict(rows[0])), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            values = asdict(row).items()
-            writer.writerow(
-                {name: f"{value:.8g}" if isinstance(value, float) else value for name, value in values}
-            )
+    values = (asdict(row).values() for row in rows)
+    texts = ([f"{value:.8g}" if isinstance(value, float) else value for value in row] for row in values)
+    atomic.write_csv(path, asdict(rows[0]), texts)

@@ -13,10 +13,10 @@ is stable up to η0 = 2/f″(θ*).
    median remembers the small Ŝ there. Started near θ* with η0 < 2/f″(θ*), it has measured nothing flatter,
    and its rate falls with the gradient. GD need not leave the well at rates at which it leaves the ball.
 
-The script prints the numbers and writes escape.png, .pdf and .csv.
+The script prints the numbers and writes escape.png, .pdf and .csv. There *steps* are those until the ball is
+left in experiment 1, and the median number of iterates in the sharp well in experiment 2.
 """
 
-import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,6 +30,7 @@ from torch import Tensor
 
 from experiments.cli import Parser, start
 from salr.optim import SALR
+from salr.records import atomic
 from salr.reporting.figures import COLOURS, save
 
 SLOPE, DEPTH, WIDTH, CENTER = 0.02, 0.3, 0.2, 2.0
@@ -44,7 +45,7 @@ STYLES = {
     GD_INSIDE: (COLOURS[3], "v--"),
     SALR_INSIDE: (COLOURS[2], "^--"),
 }
-COLUMNS = ("experiment", "method", "eta0_mu", "starts", "left", "median_steps_in_well", "bound_steps")
+COLUMNS = ("experiment", "method", "eta0_mu", "starts", "left", "steps", "bound_steps")
 
 
 def f(theta: Tensor) -> Tensor:
@@ -189,7 +190,7 @@ def draw(rows: Sequence[dict[str, Any]], product: float, path: Path) -> None:
         colour, style = STYLES[method]
         taken = [row for row in rows if row["experiment"] == "theorem 4" and row["method"] == method]
         epsilons = [row["eta0_mu"] - 2 for row in taken]
-        steps = [row["median_steps_in_well"] for row in taken]
+        steps = [row["steps"] for row in taken]
         bound.plot(epsilons, steps, style[0], color=colour, markersize=5, label=method)
     bound.plot(
         epsilons,
@@ -266,10 +267,7 @@ def main(
     path.parent.mkdir(parents=True, exist_ok=True)
     rows = theorem_4(epsilons) + race(products, starts)
     show(rows)
-    with path.with_suffix(".csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    atomic.write_csv(path.with_suffix(".csv"), COLUMNS, (row.values() for row in rows))
     draw(rows, 1.0, path)
     print(f"\nThe picture: {path}.png, .pdf; the numbers: {path}.csv")
     return 0

@@ -5,7 +5,6 @@ The paper gives no γ. Here γ = ε/8, so that the steps together are as long as
 script writes figure3.png, .pdf and .csv.
 """
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from experiments.cli import Parser, start
+from salr.records import atomic
 from salr.reporting.figures import COLOURS, save
 from salr.sharpness import AscentDescent, ball_sharpness
 
@@ -76,10 +76,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
 
 
 def write(points: Sequence[Point], path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Point._fields)
-        writer.writerows([f"{value:.8g}" for value in point] for point in points)
+    atomic.write_csv(path, Point._fields, ([f"{value:.8g}" for value in point] for point in points))
 
 
 def main(arguments: Sequence[str], thetas: Sequence[float] = THETAS) -> int:

@@ -11,7 +11,6 @@ The first row, the top eigenvalue, says how sharp they really are. A measure wit
 distinguish them. "none" is a measure that is 0 or negative there. Writes sharp_and_flat.csv.
 """
 
-import csv
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from experiments.cli import Parser, start
+from salr.records import atomic
 from salr.sharpness import (
     AscentDescent,
     DirectionalCurvature,
@@ -162,10 +162,8 @@ def main(
     path.parent.mkdir(parents=True, exist_ok=True)
     ratios = quadratics() | networks(rates, losses)
     print(f"\n{table(ratios)}\n")
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["measure", *ratios])
-        writer.writerows([name, *(f"{ratios[place][name]:.6g}" for place in ratios)] for name in MEASURES)
+    rows = ([name, *(f"{ratios[place][name]:.6g}" for place in ratios)] for name in MEASURES)
+    atomic.write_csv(path, ["measure", *ratios], rows)
     print(f"The numbers: {path}")
     return 0
 

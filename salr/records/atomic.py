@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,6 +58,15 @@ def replace(
 def write(path: Path, data: bytes, several: bool = False) -> None:
     """Replace a file by these bytes (see :func:`replace`)."""
     replace(path, lambda stream: stream.write(data), several=several)
+
+
+def write_csv(path: Path, head: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Replace a CSV file by a head and rows. Several processes may do so at the same time."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head)
+    writer.writerows(rows)
+    write(path, text.getvalue().encode(), several=True)
 
 
 def make_folder(folder: Path) -> None:

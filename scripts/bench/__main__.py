@@ -5,7 +5,6 @@ python -m scripts.bench --networks lenet --precision bf16
 """
 
 import argparse
-import csv
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from salr.records import atomic
 from salr.training.provenance import provenance
 from scripts.bench.clock import seconds_of
 from scripts.bench.contestants import CONTESTANTS, Contestant, Step, our_salr, plain_sgd
@@ -207,7 +207,6 @@ def _ratios(name: str, plain: Step, steps: dict[str, Step], device: torch.device
 
 def _write(path: Path, rows: list[dict[str, object]], made: dict[str, Any]) -> None:
     """Write CSV, with the machine and the versions in every row."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     machine = {
         "device": made["device"],
         "threads": made["threads"],
@@ -215,10 +214,8 @@ def _write(path: Path, rows: list[dict[str, object]], made: dict[str, Any]) -> N
         "torch": made["versions"]["torch"],
     }
     names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, [*names, *machine], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, **machine} for row in rows)
+    lines = ([*(row.get(name, "") for name in names), *machine.values()] for row in rows)
+    atomic.write_csv(path, [*names, *machine], lines)
     print(f"{path}\n", flush=True)
 
 

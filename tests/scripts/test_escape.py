@@ -61,9 +61,7 @@ def test_the_ball_is_left_within_the_bound(tmp_path: Path, capsys: pytest.Captur
     assert [int(row["bound_steps"]) for row in bounds] == [
         math.ceil(math.log(50) / math.log(1 + e)) for e in (0.1, 0.1, 1, 1)
     ]
-    assert all(
-        row["left"] == "1" and int(row["median_steps_in_well"]) <= int(row["bound_steps"]) for row in bounds
-    )
+    assert all(row["left"] == "1" and int(row["steps"]) <= int(row["bound_steps"]) for row in bounds)
 
     left = {
         (row["method"], float(row["eta0_mu"])): int(row["left"])
