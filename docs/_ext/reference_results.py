@@ -15,6 +15,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs" / "_ext")]  # run as a script, it finds the project's packages
 
+import reference_answer  # noqa: E402
 import reference_costs  # noqa: E402
 import reference_expansion  # noqa: E402
 import reference_first_order  # noqa: E402
@@ -122,6 +123,11 @@ def found() -> str:
 
 def _tables() -> list[str]:
     return [path.stem for path in sorted((REFERENCE / "tables").glob("table[0-9].csv"))]
+
+
+def answer() -> str:
+    """Return whether sharpness-aware learning rates help, as far as it is measured."""
+    return reference_answer.answer(REFERENCE)
 
 
 def study(name: str) -> str:
@@ -284,6 +290,7 @@ def pictures(pattern: str, about: str) -> str:
 
 
 BLOCKS: dict[str, Callable[[], str]] = {
+    "answer": answer,
     "found": found,
     "curves": partial(pictures, "figures/calls_*.png", "Test error and the factor against gradient calls"),
     "sensitivity": partial(pictures, "study/sensitivity.png", "Validation error against the base rate"),

@@ -115,6 +115,7 @@ TABLE = {
     "published_std": "0.01",
 }
 COMPARED = {"dataset": "mnist", "network": "lenet", "method": "sgd_salr", "against": "sgd", "margin": "0.1"}
+SHARPNESS = ("ascent_descent", "keskar_train_percent", "sam", "hessian_top")
 METHOD = {"name": "SAM", "rate": "0.3", "at_edge": "False", "others": "", "n": "4"}
 METHOD |= {"first": "SAM", "against": "SGD", "seeds_compared": "4"}
 
@@ -140,8 +141,38 @@ def pretend(tmp_path: Path, **files: list[dict[str, str]]) -> types.ModuleType:
     return module
 
 
+def test_the_answer_says_both_rates_and_how_sharp_salr_ends(tmp_path: Path) -> None:
+    names = ("train_loss", *SHARPNESS)
+    ratios = {f"{name}_n": "3" for name in names} | {"first": "SGD-SALR", "against": "SGD", "n": "3"}
+    ratios |= {f"{name}_low_95": "1.1" if name == "sam" else "0.2" for name in names}
+    ratios |= {f"{name}_high_95": "0.9" if name == "hessian_top" else "3" for name in names}
+    lower = {"difference": "-0.496", "outcome": "undecided", "n": "4"}
+    study = METHOD | {"method": "sgd_salr", "difference": "0.31", "outcome": "better", "name": "SGD-SALR"}
+    module = pretend(
+        tmp_path,
+        tables__table1=[
+            cell("sgd", 4, "98", published_mean="98.02"),
+            cell("sgd_salr", 4, "97", published_mean="99.02"),
+        ],
+        tables__table1_differences=[COMPARED | lower, COMPARED | lower | {"n": "2"}],
+        study__methods=[study, study | {"method": "sam", "name": "SAM", "outcome": "undecided"}],
+        study__ratios=[ratios, ratios | {"first": "SAM"}, ratios | {"sam_n": "2"}],
+    )
+    mean, than = "SGD-SALR's mean test accuracy is", "than SGD's"
+    assert module.answer().splitlines()[2:] == [
+        f"- lenet, mnist, at the paper's rates: {mean} 0.496 percentage points lower {than} (4 seeds; after "
+        "correction: undecided). In the paper it is 1 percentage points higher.",
+        f"- In the study, each at the rate that was best on held-out data: {mean} 0.31 percentage points "
+        f"higher {than} (4 seeds; after correction: better).",
+        "- Of 2 methods that the study compares with SGD, shown to be better: SGD-SALR.",
+        "- SGD-SALR's final weights, beside those of SGD: sharper by 1 of 4 measures, flatter by 1 "
+        "(3 seeds).",
+    ]
+
+
 def test_without_runs_nothing_is_found(tmp_path: Path) -> None:
     module = pretend(tmp_path)
+    assert module.answer().startswith("Not enough is measured yet")
     assert module.found() == "- No table of the paper is measured yet."
     assert module.results() == ""
     assert module.study("methods") == "*Not measured yet.*"
@@ -241,7 +272,7 @@ def test_the_study_says_differences_seeds_edges_and_diverged_runs(tmp_path: Path
 
 
 def test_the_study_says_how_sharp_salr_ends_and_what_goes_with_the_test_error(tmp_path: Path) -> None:
-    measures = ("train_loss", "ascent_descent", "keskar_train_percent", "sam", "hessian_top")
+    measures = ("train_loss", *SHARPNESS)
     ratios = {f"{name}{suffix}": "2.04" for name in measures for suffix in ("", "_low_95", "_high_95")}
     ratios |= {f"{name}_n": "3" if name in ("sam", "train_loss") else "2" for name in measures}
     rows = [
