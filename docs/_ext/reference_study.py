@@ -109,12 +109,16 @@ def _sharpness(path: Path) -> list[str]:
 def _correlation(path: Path) -> list[str]:
     """Return how measures go with the test error, if they are taken on enough runs."""
     table = read_rows(path) if path.exists() else []
-    rhos = [
-        f"{MEASURES[row['measure']][0]} {float(row['rho_runs']):+.2f} ({row['runs']} runs)"
-        for row in table
-        if row["low_runs"]
-    ]
-    return [f"- Rank correlation with the test error, over runs: {', '.join(rhos)}."] if rhos else []
+    lines = []
+    for about, name in (("over runs", "runs"), ("over runs, given the training loss", "given_loss")):
+        rhos = [
+            f"{MEASURES[row['measure']][0]} {float(row[f'rho_{name}']):+.2f} ({row[name]} runs)"
+            for row in table
+            if row[f"low_{name}"]
+        ]
+        if rhos:
+            lines.append(f"- Rank correlation with the test error, {about}: {', '.join(rhos)}.")
+    return lines
 
 
 def _begun(path: Path) -> bool:

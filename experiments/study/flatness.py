@@ -16,8 +16,10 @@ from salr.reporting.statistics import (
     rank_correlation,
 )
 
+LOSS = "train_loss"
+
 MEASURES = {
-    "train_loss": ("training loss", "train_loss"),
+    LOSS: ("training loss", "train_loss"),
     "ascent_descent": ("Definition 1", "ascent_descent"),
     "keskar_train_percent": ("Keskar's φ (%)", "keskar_train"),
     "sam": ("SAM's, ρ = 0.05", "sam"),
@@ -39,7 +41,8 @@ RATIOS_NOTE = (
 )
 CORRELATION_NOTE = (
     "Spearman's ρ with the test error, over all runs and over the means of the cells. The runs of a cell are "
-    "alike, so that the interval over runs is too narrow."
+    "alike, so that the interval over runs is too narrow. Given the training loss: the partial correlation, "
+    "which is what a measure says of the test error beyond what the training loss says."
 )
 
 
@@ -180,17 +183,24 @@ def _correlations(runs: Sequence[Measured]) -> Sheet:
             of_cell = [(value, error) for value, error, each in pairs if each == name]
             means.append([math.fsum(column) / len(of_cell) for column in zip(*of_cell, strict=True)])
         over_cells = rank_correlation([value for value, _ in means], [error for _, error in means])
+        beside = [] if entry == LOSS else [run for run in runs if {entry, LOSS} <= run.values.keys()]
+        over_given = rank_correlation(
+            [run.values[entry] for run in beside],
+            [run.error for run in beside],
+            [run.values[LOSS] for run in beside],
+        )
         row: dict[str, object] = {"measure": entry}
-        for over, each in (("runs", over_runs), ("cells", over_cells)):
+        for over, each in (("runs", over_runs), ("cells", over_cells), ("given_loss", over_given)):
             row |= {f"rho_{over}": each.rho, f"low_{over}": each.low, f"high_{over}": each.high, over: each.n}
         rows.append(row)
-        texts.append((title, _text(over_runs), _text(over_cells)))
+        given = "–" if entry == LOSS else _text(over_given)
+        texts.append((title, _text(over_runs), _text(over_cells), given))
     title = "Does flatness go with the test error? Rank correlation [95 %]"
     return Sheet(
         "correlation",
         title,
         tuple(rows),
-        ("measure", "over runs", "over cells"),
+        ("measure", "over runs", "over cells", "over runs, given the training loss"),
         tuple(texts),
         (CORRELATION_NOTE,),
     )

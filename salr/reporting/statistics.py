@@ -134,17 +134,33 @@ class RankCorrelation:
     n: int
 
 
-def rank_correlation(first: Sequence[float], second: Sequence[float]) -> RankCorrelation:
-    """Return Spearman's rank correlation, with the interval of Bonett and Wright (2000)."""
-    n = len(first)
-    if n < 3 or len(set(first)) == 1 or len(set(second)) == 1:
-        return RankCorrelation(math.nan, math.nan, math.nan, n)
-    rho = float(stats.spearmanr(first, second).statistic)
-    if n < 4 or abs(rho) > 1 - 1e-12:
+def rank_correlation(
+    first: Sequence[float], second: Sequence[float], given: Sequence[float] | None = None
+) -> RankCorrelation:
+    """Return Spearman's rank correlation, with the interval of Bonett and Wright (2000).
+
+    Args:
+        given: values that may explain both. The correlation is then the partial one: that of what is left of
+            the ranks of both after a linear regression on the ranks of ``given``.
+    """
+    n, rho = len(first), _spearman(first, second)
+    degrees = n - 3
+    if given is not None:
+        degrees -= 1
+        one, other = _spearman(first, given), _spearman(second, given)
+        left = (1 - one**2) * (1 - other**2)
+        rho = (rho - one * other) / math.sqrt(left) if left > 1e-12 else math.nan
+    if math.isnan(rho) or degrees < 1 or abs(rho) > 1 - 1e-12:
         return RankCorrelation(rho, math.nan, math.nan, n)
-    reach = float(stats.norm.isf(ALPHA / 2)) * math.sqrt((1 + rho**2 / 2) / (n - 3))
+    reach = float(stats.norm.isf(ALPHA / 2)) * math.sqrt((1 + rho**2 / 2) / degrees)
     low, high = (math.tanh(math.atanh(rho) + sign * reach) for sign in (-1, 1))
     return RankCorrelation(rho, low, high, n)
+
+
+def _spearman(first: Sequence[float], second: Sequence[float]) -> float:
+    if len(first) < 3 or len(set(first)) == 1 or len(set(second)) == 1:
+        return math.nan
+    return float(stats.spearmanr(first, second).statistic)
 
 
 def holm(ps: Sequence[float]) -> list[float]:

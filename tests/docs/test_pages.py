@@ -278,12 +278,16 @@ def test_the_study_says_how_sharp_salr_ends_and_what_goes_with_the_test_error(tm
     rows = [
         ratios | {"first": first, "against": "SGD", "n": n} for first, n in (("SGD-SALR", "3"), ("SAM", "3"))
     ]
-    correlation = {"measure": "sam", "rho_runs": "0.9", "low_runs": "0.5", "high_runs": "1", "runs": "12"}
+    correlation = {"measure": "sam", "rho_runs": "0.9", "low_runs": "0.5", "runs": "12"}
+    correlation |= {"rho_given_loss": "-0.1", "low_given_loss": "-0.5", "given_loss": "11"}
     module = pretend(
         tmp_path,
         study__methods=[METHOD | {"outcome": ""}],
         study__ratios=[*rows, rows[0] | {"n": "2"}],
-        study__correlation=[correlation, correlation | {"measure": "hessian_top", "low_runs": ""}],
+        study__correlation=[
+            correlation,
+            correlation | {"measure": "hessian_top", "low_runs": "", "low_given_loss": ""},
+        ],
     )
     lines = module.found().splitlines()
     ratio = "2 (95 % interval 2 to 2)"
@@ -294,6 +298,10 @@ def test_the_study_says_how_sharp_salr_ends_and_what_goes_with_the_test_error(tm
         )
     ]
     assert "- Rank correlation with the test error, over runs: SAM's, ρ = 0.05 +0.90 (12 runs)." in lines
+    assert (
+        "- Rank correlation with the test error, over runs, given the training loss: "
+        "SAM's, ρ = 0.05 -0.10 (11 runs)."
+    ) in lines
 
 
 def test_the_study_says_what_a_fifth_of_the_calls_and_a_constant_rate_reach(tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def test_flatness_is_correlated_with_the_test_error(tmp_path: Path) -> None:
     assert [rows[name]["rho_runs"] for name in rows] == ["", "1", "", "-1", ""]
     assert [rows[name]["runs"] for name in rows] == ["0", "6", "0", "6", "6"]
     assert [rows[name]["cells"] for name in rows] == ["0", "3", "0", "3", "3"]
+    assert {rows[name]["given_loss"] for name in rows} == {"0"}  # the training loss is missing, too
     assert "not measured" in (tmp_path / "study_smoke" / "correlation.md").read_text()
 
 

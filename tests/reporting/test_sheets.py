@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from scipy.stats import rankdata
 
 from salr.reporting import sensitivity as pictures
 from salr.reporting.csv_files import mappings_csv
@@ -41,6 +42,21 @@ def test_rank_correlation_is_that_of_the_ranks() -> None:
         assert found.rho == pytest.approx(plain_spearman(first, second))
         assert found.n == 12
         assert -1 <= found.low < found.rho < found.high <= 1
+
+
+def test_a_partial_rank_correlation_is_that_of_the_residuals_of_the_ranks() -> None:
+    random = np.random.default_rng(3)
+    given = random.normal(size=30)
+    first, second = given + random.normal(size=30), given + random.normal(size=30)
+
+    def residuals(values: np.ndarray) -> np.ndarray:
+        design = np.stack([np.ones(30), rankdata(given)], axis=1)
+        return rankdata(values) - design @ np.linalg.lstsq(design, rankdata(values), rcond=None)[0]
+
+    found = rank_correlation(first.tolist(), second.tolist(), given.tolist())
+    assert found.rho == pytest.approx(float(np.corrcoef(residuals(first), residuals(second))[0, 1]))
+    assert found.low < found.rho < found.high
+    assert math.isnan(rank_correlation(given.tolist(), second.tolist(), given.tolist()).rho)
 
 
 def test_intervals_of_rank_correlations_cover_what_they_should() -> None:
