@@ -5,6 +5,7 @@ from pathlib import Path
 
 from reference_words import Row, place, read_rows, seeds
 
+from experiments.study.flatness import two_digits
 from salr.reporting.methods import name_of
 from salr.reporting.metrics import METRICS, Metric
 from salr.reporting.statistics import MIN_SEEDS
@@ -66,9 +67,10 @@ def _at_the_chosen_rates(results: Path) -> list[str]:
 def _sharpness(results: Path) -> list[str]:
     rows = [row for row in _rows(results / "study" / "ratios.csv") if row["first"] == name_of(SALR)]
     return [
-        f"- SGD-SALR's final weights, beside those of {row['against']}: {_sharper(row)} ({seeds(row['n'])})."
+        f"- SGD-SALR's final weights beside those of “{row['against']}”: {_sharper(row)}; the training loss "
+        f"is {two_digits(float(row['train_loss']))} times as large ({seeds(row['n'])})."
         for row in rows
-        if min(int(row[f"{name}_n"]) for name in SHARPNESS) >= MIN_SEEDS
+        if min(int(row[f"{name}_n"]) for name in ("train_loss", *SHARPNESS)) >= MIN_SEEDS
     ]
 
 

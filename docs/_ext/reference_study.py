@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from reference_words import diverged, ended, interval, read_rows, seeds
+from reference_words import Row, diverged, ended, interval, read_rows, seeds
 
-from experiments.study.flatness import MEASURES
+from experiments.study.flatness import MEASURES, two_digits
 from salr.reporting.methods import name_of
 from salr.reporting.metrics import METRICS
 from salr.reporting.statistics import MIN_SEEDS
@@ -94,8 +94,8 @@ def _sharpness(path: Path) -> list[str]:
     for row in read_rows(path) if path.exists() else []:
         if row["first"] == name_of("sgd_salr") and int(row["n"]) >= MIN_SEEDS:
             ratios = [
-                f"{title} {float(row[entry]):.2g} (95 % interval {float(row[f'{entry}_low_95']):.2g} to "
-                f"{float(row[f'{entry}_high_95']):.2g})"
+                f"{title} {_number(row, entry)} (95 % interval {_number(row, f'{entry}_low_95')} to "
+                f"{_number(row, f'{entry}_high_95')})"
                 for entry, (title, _) in MEASURES.items()
                 if int(row[f"{entry}_n"]) >= MIN_SEEDS
             ]
@@ -104,6 +104,10 @@ def _sharpness(path: Path) -> list[str]:
                 f"{seeds(row['n'])}."
             )
     return lines
+
+
+def _number(row: Row, name: str) -> str:
+    return two_digits(float(row[name]))
 
 
 def _correlation(path: Path) -> list[str]:

@@ -169,8 +169,13 @@ def _ratio_text(ratio: Difference, n: int) -> str:
         return "not measured"
     if not ratio.n:
         return f"not defined, n = {n}"
-    interval = "" if ratio.n < 2 else f" [{_exponential(ratio.low):.2g}, {_exponential(ratio.high):.2g}]"
-    return f"{_exponential(ratio.mean):.2g}{interval}, n = {ratio.n}"
+    mean, low, high = (two_digits(_exponential(each)) for each in (ratio.mean, ratio.low, ratio.high))
+    return f"{mean}{'' if ratio.n < 2 else f' [{low}, {high}]'}, n = {ratio.n}"
+
+
+def two_digits(value: float) -> str:
+    """Return a number with two significant digits, such as 140 for 136."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _correlations(runs: Sequence[Measured]) -> Sheet:

@@ -144,6 +144,7 @@ def pretend(tmp_path: Path, **files: list[dict[str, str]]) -> types.ModuleType:
 def test_the_answer_says_both_rates_and_how_sharp_salr_ends(tmp_path: Path) -> None:
     names = ("train_loss", *SHARPNESS)
     ratios = {f"{name}_n": "3" for name in names} | {"first": "SGD-SALR", "against": "SGD", "n": "3"}
+    ratios |= {"train_loss": "136"}
     ratios |= {f"{name}_low_95": "1.1" if name == "sam" else "0.2" for name in names}
     ratios |= {f"{name}_high_95": "0.9" if name == "hessian_top" else "3" for name in names}
     lower = {"difference": "-0.496", "outcome": "undecided", "n": "4"}
@@ -165,8 +166,8 @@ def test_the_answer_says_both_rates_and_how_sharp_salr_ends(tmp_path: Path) -> N
         f"- In the study, each at the rate that was best on held-out data: {mean} 0.31 percentage points "
         f"higher {than} (4 seeds; after correction: better).",
         "- Of 2 methods that the study compares with SGD, shown to be better: SGD-SALR.",
-        "- SGD-SALR's final weights, beside those of SGD: sharper by 1 of 4 measures, flatter by 1 "
-        "(3 seeds).",
+        "- SGD-SALR's final weights beside those of “SGD”: sharper by 1 of 4 measures, flatter by 1; "
+        "the training loss is 140 times as large (3 seeds).",
     ]
 
 
