@@ -23,7 +23,7 @@ def answer(results: Path) -> str:
         return "Not enough is measured yet to say whether sharpness-aware learning rates help."
     return "\n".join(
         [
-            "Do sharpness-aware learning rates help? What is measured so far, at equal gradient calls:\n",
+            "Do sharpness-aware learning rates help? What is measured so far:\n",
             *lines,
         ]
     )
@@ -40,7 +40,7 @@ def _at_the_papers_rates(results: Path) -> list[str]:
                 metric = METRICS[first["metric"]]
                 published = float(first["published_mean"]) - float(second["published_mean"])
                 lines.append(
-                    f"- {place(row)}, at the paper's rates: {_gap(float(row['difference']), metric)} "
+                    f"- {place(row)}, at the paper's rates and equal gradient calls: {_gap(float(row['difference']), metric)} "
                     f"({seeds(row['n'])}; after correction: {row['outcome']}). "
                     f"In the paper it is {_by(published, metric)}."
                 )
@@ -51,7 +51,7 @@ def _at_the_chosen_rates(results: Path) -> list[str]:
     rows = [row for row in _rows(results / "study" / "methods.csv") if row["difference"]]
     rows = [row for row in rows if int(row["seeds_compared"]) >= MIN_SEEDS]
     lines = [
-        "- In the study, each at the rate that was best on held-out data: "
+        "- In the study, each at the rate that was best on held-out data, at equal gradient calls: "
         f"{_gap(float(row['difference']), METRICS['accuracy_percent'])} "
         f"({seeds(row['seeds_compared'])}; after correction: {row['outcome']})."
         for row in rows
