@@ -40,8 +40,8 @@ def _at_the_papers_rates(results: Path) -> list[str]:
                 metric = METRICS[first["metric"]]
                 published = float(first["published_mean"]) - float(second["published_mean"])
                 lines.append(
-                    f"- {place(row)}, at the paper's rates and equal gradient calls: {_gap(float(row['difference']), metric)} "
-                    f"({seeds(row['n'])}; after correction: {row['outcome']}). "
+                    f"- {place(row)}, at the paper's rates and equal gradient calls: "
+                    f"{_gap(float(row['difference']), metric)} ({seeds(row['n'])}; after correction: {row['outcome']}). "
                     f"In the paper it is {_by(published, metric)}."
                 )
     return lines

@@ -162,7 +162,8 @@ def test_the_answer_says_both_rates_and_how_sharp_salr_ends(tmp_path: Path) -> N
     mean, than = "SGD-SALR's mean test accuracy is", "than SGD's"
     assert module.answer().splitlines()[2:] == [
         f"- lenet, mnist, at the paper's rates and equal gradient calls: {mean} 0.496 percentage points "
-        f"lower {than} (4 seeds; after correction: undecided). In the paper it is 1 percentage points higher.",
+        f"lower {than} (4 seeds; after correction: undecided). In the paper it is 1 percentage points "
+        "higher.",
         f"- In the study, each at the rate that was best on held-out data, at equal gradient calls: {mean} "
         f"0.31 percentage points higher {than} (4 seeds; after correction: better).",
         "- Of 2 methods that the study compares with SGD, shown to be better: SGD-SALR.",
