@@ -39,9 +39,10 @@ def _at_the_papers_rates(results: Path) -> list[str]:
                 first, second = (cells[place(row), method] for method in (SALR, SGD))
                 metric = METRICS[first["metric"]]
                 published = float(first["published_mean"]) - float(second["published_mean"])
+                gap = _gap(float(row["difference"]), metric)
                 lines.append(
-                    f"- {place(row)}, at the paper's rates and equal gradient calls: "
-                    f"{_gap(float(row['difference']), metric)} ({seeds(row['n'])}; after correction: {row['outcome']}). "
+                    f"- {place(row)}, at the paper's rates and equal gradient calls: {gap} "
+                    f"({seeds(row['n'])}; after correction: {row['outcome']}). "
                     f"In the paper it is {_by(published, metric)}."
                 )
     return lines
